@@ -1,0 +1,29 @@
+// Where things lie inside a Pyram image. Paths are relative to the image's root.
+//
+// Shared by the builder (which puts them there), the trampoline and the launcher (which start the
+// interpreter) and the daemon (the hot list). Plain character arrays and nothing else: the
+// trampoline is built without the C and C++ libraries. The format is described in
+// docs/image-format.md.
+#pragma once
+
+namespace pyram::layout {
+
+// The interpreter as scripts see it (sys.executable): a static program that runs kLoader on
+// kProgram.
+inline constexpr char kInterpreter[] = "bin/pypy3";
+
+// glibc's dynamic loader. Its file name is what `ps` and `top` show, hence not ld-linux's own.
+inline constexpr char kLoader[] = "lib/pyram/loader/pypy3";
+
+// The interpreter's real program file, and the folder of every shared library that is not an
+// extension module; started as
+//   kLoader --argv0 ROOT/kInterpreter --library-path ROOT/kLibraries ROOT/kProgram ARG...
+inline constexpr char kProgram[] = "lib/pyram/pypy3";
+inline constexpr char kLibraries[] = "lib/pyram";
+
+// Pyram's own metadata.
+inline constexpr char kMetadata[] = ".pyram";
+inline constexpr char kManifest[] = ".pyram/manifest.json";
+inline constexpr char kHotList[] = ".pyram/hot";
+
+}  // namespace pyram::layout

@@ -1,0 +1,163 @@
+#include "support/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+#include "support/error.h"
+#include "support/unique_fd.h"
+
+namespace pyram {
+namespace {
+
+struct Pipe {
+  UniqueFd reader;
+  UniqueFd writer;
+};
+
+Pipe make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    throw system_error(ExitCode::kFailed, errno, "make a pipe");
+  }
+  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> result;
+  result.reserve(strings.size() + 1);
+  for (const std::string& s : strings) result.push_back(const_cast<char*>(s.c_str()));
+  result.push_back(nullptr);
+  return result;
+}
+
+// Reads both pipes until both are closed; reading one after the other could block the child.
+void drain(UniqueFd output, UniqueFd errors, Outcome& outcome) {
+  std::array<pollfd, 2> polled{pollfd{output.get(), POLLIN, 0}, pollfd{errors.get(), POLLIN, 0}};
+  std::array<std::string*, 2> sinks{&outcome.output, &outcome.errors};
+  std::array<char, 16384> buffer;
+  while (polled[0].fd >= 0 || polled[1].fd >= 0) {
+    if (::poll(polled.data(), polled.size(), -1) < 0) {
+      if (errno == EINTR) continue;
+      throw system_error(ExitCode::kFailed, errno, "wait for a command's output");
+    }
+    for (std::size_t i = 0; i < polled.size(); ++i) {
+      if (polled[i].revents == 0) continue;
+      const ssize_t n = ::read(polled[i].fd, buffer.data(), buffer.size());
+      if (n > 0) {
+        sinks[i]->append(buffer.data(), static_cast<std::size_t>(n));
+      } else if (n == 0 || errno != EINTR) {
+        polled[i].fd = -1;  // poll() passes over negative descriptors.
+      }
+    }
+  }
+}
+
+int wait_for(pid_t pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait for a command");
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+std::string Outcome::last_line() const {
+  const std::string& text =
+      errors.find_first_not_of(" \t\n") != std::string::npos ? errors : output;
+  const std::size_t end = text.find_last_not_of(" \t\r\n");
+  if (end == std::string::npos) return "it printed nothing";
+  const std::size_t newline = text.rfind('\n', end);
+  const std::size_t begin = newline == std::string::npos ? 0 : newline + 1;
+  return text.substr(begin, end - begin + 1);
+}
+
+std::optional<std::filesystem::path> find_program(std::string_view name) {
+  if (name.find('/') != std::string_view::npos) {
+    return ::access(std::string(name).c_str(), X_OK) == 0
+               ? std::optional(std::filesystem::path(name))
+               : std::nullopt;
+  }
+  const char* variable = std::getenv("PATH");
+  // The folders of the system are looked in as well: administrators' tools are often not in a
+  // plain user's PATH, and PATH may be empty.
+  std::string folders = variable != nullptr ? variable : "";
+  folders += ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  for (std::size_t begin = 0; begin <= folders.size();) {
+    const std::size_t end = std::min(folders.find(':', begin), folders.size());
+    if (end > begin) {
+      std::filesystem::path candidate = folders.substr(begin, end - begin);
+      candidate /= name;
+      if (::access(candidate.c_str(), X_OK) == 0) return candidate;
+    }
+    begin = end + 1;
+  }
+  return std::nullopt;
+}
+
+Outcome run(const Command& command) {
+  const std::string& name = command.arguments.at(0);
+  const auto program = find_program(name);
+  if (!program) {
+    throw Error(
+        ExitCode::kMissingTool,
+        "cannot run " + quoted(name) + ": it is not installed; install the package that has it");
+  }
+  const std::vector<char*> argv = pointers(command.arguments);
+  const std::vector<char*> envp =
+      command.environment ? pointers(*command.environment) : std::vector<char*>{};
+  Pipe output = make_pipe();
+  Pipe errors = make_pipe();
+  Pipe failure = make_pipe();  // The child's errno, when exec fails; closed by a successful exec.
+
+  const pid_t pid = ::fork();
+  if (pid < 0) throw system_error(ExitCode::kFailed, errno, "start " + quoted(name));
+  if (pid == 0) {
+    // Only async-signal-safe calls until exec: other threads may have held locks.
+    int error = 0;
+    const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (null < 0 || ::dup2(null, STDIN_FILENO) < 0) error = errno;
+    if (command.quiet && (::dup2(output.writer.get(), STDOUT_FILENO) < 0 ||
+                          ::dup2(errors.writer.get(), STDERR_FILENO) < 0)) {
+      error = errno;
+    }
+    if (error == 0 && command.folder && ::chdir(command.folder->c_str()) != 0) error = errno;
+    if (error == 0) {
+      ::execve(program->c_str(), argv.data(), command.environment ? envp.data() : environ);
+      error = errno;
+    }
+    [[maybe_unused]] const ssize_t n = ::write(failure.writer.get(), &error, sizeof error);
+    ::_exit(127);
+  }
+
+  output.writer.reset();
+  errors.writer.reset();
+  failure.writer.reset();
+  Outcome outcome;
+  drain(std::move(output.reader), std::move(errors.reader), outcome);
+  int error = 0;
+  const ssize_t n = ::read(failure.reader.get(), &error, sizeof error);
+  outcome.status = wait_for(pid);
+  if (n == sizeof error) {
+    throw system_error(ExitCode::kMissingTool, error, "run " + quoted(program->native()));
+  }
+  return outcome;
+}
+
+std::string run_or_throw(const Command& command, ExitCode code, std::string_view tried) {
+  Outcome outcome = run(command);
+  if (!outcome.ok()) {
+    throw Error(code, "cannot " + std::string(tried) + ": " + command.arguments.front() +
+                          " ended with " + std::to_string(outcome.status) + ": " +
+                          outcome.last_line());
+  }
+  return std::move(outcome.output);
+}
+
+}  // namespace pyram

@@ -1,0 +1,18 @@
+// Catch2, version 2 (Debian 12) or 3 (Debian 13), under one name.
+#pragma once
+
+#if __has_include(<catch2/catch_all.hpp>)
+#include <catch2/catch_all.hpp>
+#else
+#include <catch2/catch.hpp>
+#endif
+
+#include <cstdio>
+
+// Ends the test case as skipped, with a reason that is printed; CTest then lists it as skipped.
+#define PYRAM_SKIP(reason)                                     \
+  do {                                                         \
+    std::printf("SKIPPED: %s\n", std::string(reason).c_str()); \
+    SUCCEED("skipped");                                        \
+    return;                                                    \
+  } while (false)
