@@ -26,7 +26,7 @@ Error system_error(ExitCode code, int error_number, std::string_view tried,
   return {code, std::move(message), error_number};
 }
 
-std::string quoted(std::string_view text) {
+std::string quote(std::string_view text) {
   constexpr std::string_view kHex = "0123456789abcdef";
   std::string result = "'";
   for (const char c : text) {

@@ -36,8 +36,9 @@ class Error : public std::exception {
 // strerror, safe to call from any thread.
 [[nodiscard]] std::string describe_errno(int error_number);
 
+// (Not `quoted`: std::quoted would be found by argument-dependent look-up.)
 // A path or argument as it may be shown inside a one-line message: quoted, control characters
 // escaped.
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string quote(std::string_view text);
 
 }  // namespace pyram

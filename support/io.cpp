@@ -58,20 +58,20 @@ std::string read_to_end(int fd, std::string_view what) {
 
 std::string read_file(const std::filesystem::path& path) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) throw system_error(ExitCode::kFailed, errno, "open " + quoted(path.native()));
-  return read_to_end(fd.get(), quoted(path.native()));
+  if (!fd) throw system_error(ExitCode::kFailed, errno, "open " + quote(path.native()));
+  return read_to_end(fd.get(), quote(path.native()));
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {
   std::string temporary = path.native() + ".XXXXXX";
   const UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!fd) throw system_error(ExitCode::kCannotWrite, errno, "create " + quoted(path.native()));
+  if (!fd) throw system_error(ExitCode::kCannotWrite, errno, "create " + quote(path.native()));
   try {
-    write_full(fd.get(), text, quoted(path.native()));
+    write_full(fd.get(), text, quote(path.native()));
     // mkostemp made it private; a file that we write for others has the usual mode.
     if (::fchmod(fd.get(), 0644) != 0 || ::fsync(fd.get()) != 0 ||
         ::rename(temporary.c_str(), path.c_str()) != 0) {
-      throw system_error(ExitCode::kCannotWrite, errno, "write " + quoted(path.native()));
+      throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(path.native()));
     }
   } catch (...) {
     ::unlink(temporary.c_str());

@@ -107,7 +107,7 @@ Outcome run(const Command& command) {
   if (!program) {
     throw Error(
         ExitCode::kMissingTool,
-        "cannot run " + quoted(name) + ": it is not installed; install the package that has it");
+        "cannot run " + quote(name) + ": it is not installed; install the package that has it");
   }
   const std::vector<char*> argv = pointers(command.arguments);
   const std::vector<char*> envp =
@@ -117,7 +117,7 @@ Outcome run(const Command& command) {
   Pipe failure = make_pipe();  // The child's errno, when exec fails; closed by a successful exec.
 
   const pid_t pid = ::fork();
-  if (pid < 0) throw system_error(ExitCode::kFailed, errno, "start " + quoted(name));
+  if (pid < 0) throw system_error(ExitCode::kFailed, errno, "start " + quote(name));
   if (pid == 0) {
     // Only async-signal-safe calls until exec: other threads may have held locks.
     int error = 0;
@@ -145,7 +145,7 @@ Outcome run(const Command& command) {
   const ssize_t n = ::read(failure.reader.get(), &error, sizeof error);
   outcome.status = wait_for(pid);
   if (n == sizeof error) {
-    throw system_error(ExitCode::kMissingTool, error, "run " + quoted(program->native()));
+    throw system_error(ExitCode::kMissingTool, error, "run " + quote(program->native()));
   }
   return outcome;
 }

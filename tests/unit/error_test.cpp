@@ -13,6 +13,6 @@ TEST_CASE("an error says what was tried, why it failed and what to do, on one li
 }
 
 TEST_CASE("a name that is shown in a message cannot break the line") {
-  CHECK(pyram::quoted("a\nb\x1b[1m") == "'a\\x0ab\\x1b[1m'");
-  CHECK(pyram::quoted("it's") == "'it's'");
+  CHECK(pyram::quote("a\nb\x1b[1m") == "'a\\x0ab\\x1b[1m'");
+  CHECK(pyram::quote("it's") == "'it's'");
 }
