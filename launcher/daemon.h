@@ -1,0 +1,20 @@
+// Starting pyram-mount.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace pyram::launcher {
+
+// Runs `arguments` (arguments[0] is pyram-mount's path) with `--ready-fd N` added after it, and
+// returns when the mount serves: the byte '+' came through the pipe. The daemon gets nothing of
+// ours: standard descriptors on /dev/null, no other descriptor, default signal handling, soft
+// resource limits raised to the hard ones (a script's `ulimit -t` must not end everybody's mount).
+// No child is left behind for the script to wait for.
+// Throws Error with the daemon's own text, or saying how it ended without one.
+void start_daemon(const std::vector<std::string>& arguments);
+
+// Runs a program to its end with standard descriptors on /dev/null; its exit code, or 128 + signal.
+[[nodiscard]] int run_quietly(const std::vector<std::string>& arguments);
+
+}  // namespace pyram::launcher

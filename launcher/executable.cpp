@@ -1,0 +1,84 @@
+#include "launcher/executable.h"
+
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string_view>
+
+#include "launcher/settings.h"
+#include "launcher/system.h"
+
+namespace pyram::launcher {
+namespace {
+
+constexpr char kSelf[] = "/proc/self/exe";
+// Where programs are looked for after PATH, which `env -i` and service managers may leave empty.
+constexpr std::string_view kUsualFolders = "/usr/local/bin:/usr/bin:/bin";
+
+bool same_file(const char* path, const struct stat& status) {
+  struct stat other {};
+  return ::stat(path, &other) == 0 && other.st_ino == status.st_ino &&
+         other.st_dev == status.st_dev;
+}
+
+// The first FOLDER/NAME for which `accept` is true, of a list of folders as PATH has it.
+template <typename Accept>
+std::optional<std::string> search(std::string_view folders, std::string_view name, Accept accept) {
+  while (!folders.empty()) {
+    const std::string_view folder = folders.substr(0, folders.find(':'));
+    folders.remove_prefix(std::min(folder.size() + 1, folders.size()));
+    if (folder.empty()) continue;
+    std::string candidate = std::string(folder).append("/").append(name);
+    if (accept(candidate.c_str())) return candidate;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string Executable::folder() const {
+  const std::size_t slash = file.rfind('/');
+  return slash == std::string::npos ? std::string() : file.substr(0, slash);
+}
+
+Executable find_executable(const char* argv0) {
+  Executable result;
+  result.file = read_link(kSelf).value_or("");
+  const std::string_view name = argv0 != nullptr ? argv0 : "";
+
+  struct stat self {};
+  const bool known = ::stat(kSelf, &self) == 0;
+  const auto is_self = [&](const char* path) {
+    return known ? same_file(path, self) : ::access(path, X_OK) == 0;
+  };
+  // argv[0] is what users expect, when it leads here: for a script's #! line only it does. A
+  // caller may put any text there, hence the check.
+  if (name.find('/') != std::string_view::npos && is_self(argv0)) {
+    result.called_as = name;
+    return result;
+  }
+  // Found by a search of PATH: the path that the search ended with.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands this pointer over as a number.
+  const auto* const executed = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  if (executed != nullptr && is_self(executed)) {
+    result.called_as = executed;
+  } else if (const auto path = environment_variable("PATH"); path && !name.empty()) {
+    if (auto found = search(*path, name, is_self)) result.called_as = *std::move(found);
+  }
+  if (result.called_as.empty()) result.called_as = result.file;
+  return result;
+}
+
+std::optional<std::string> find_companion(const Executable& self, const char* name) {
+  const auto is_program = [](const char* path) { return ::access(path, X_OK) == 0; };
+  if (const std::string folder = self.folder(); !folder.empty()) {
+    std::string candidate = folder + '/' + name;
+    if (is_program(candidate.c_str())) return candidate;
+  }
+  std::string folders = environment_variable("PATH").value_or("");
+  folders.append(":").append(kUsualFolders);
+  return search(folders, name, is_program);
+}
+
+}  // namespace pyram::launcher

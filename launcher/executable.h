@@ -1,0 +1,27 @@
+// Who this process is: the launcher's real file, and the path by which it was called.
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace pyram::launcher {
+
+struct Executable {
+  // The launcher's own file, every link followed. Empty where /proc is not mounted.
+  std::string file;
+  // The path that leads to it as the caller wrote it, links not followed: what PyPy makes
+  // sys.executable from. Going through the launcher, it outlives every mount; and through a
+  // virtual environment's bin/python, it tells site.py where the pyvenv.cfg is.
+  std::string called_as;
+
+  // The folder of `file`, or nothing.
+  [[nodiscard]] std::string folder() const;
+};
+
+// `argv0` is argv[0] as the process got it; it may be any text or null.
+[[nodiscard]] Executable find_executable(const char* argv0);
+
+// The program NAME (`pyram-mount`, ...): beside the launcher, else in PATH and the usual folders.
+[[nodiscard]] std::optional<std::string> find_companion(const Executable& self, const char* name);
+
+}  // namespace pyram::launcher

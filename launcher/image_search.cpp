@@ -1,0 +1,156 @@
+#include "launcher/image_search.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "launcher/settings.h"
+#include "launcher/system.h"
+#include "support/error.h"
+#include "support/image_key.h"
+
+namespace pyram::launcher {
+namespace {
+
+constexpr std::string_view kSuffix = ".sqfs";
+constexpr std::size_t kLongestStem = 64;
+
+std::string_view folder_of(std::string_view path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
+}
+
+std::string_view name_of_file(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+// The default image of the build tree that this program lies in, if it lies in one.
+std::optional<std::string> build_tree_image(const Executable& self) {
+  const std::string folder = self.folder();
+  const std::string_view build = folder_of(folder_of(folder));
+  if (name_of_file(folder) != "bin" || name_of_file(build) != "build") return std::nullopt;
+  return std::string(build).append("/images/default.sqfs");
+}
+
+// A folder's name made of the file's: colons would end a loader's search path, and the rest is
+// for the person who reads `mount`.
+std::string stem_of(std::string_view path) {
+  std::string_view name = name_of_file(path);
+  if (name.ends_with(kSuffix) && name.size() > kSuffix.size()) name.remove_suffix(kSuffix.size());
+  std::string stem(name.substr(0, kLongestStem));
+  std::replace_if(
+      stem.begin(), stem.end(),
+      [](char c) {
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '+' || c == '-';
+        return !plain;
+      },
+      '_');
+  return stem;
+}
+
+// Nothing when there is no such file. Every other failure is an error: going on to another image
+// than the one that was meant would hide it.
+std::optional<Image> open_image(const std::string& path, bool must_be_readable = true) {
+  const UniqueFd fd = open_path(path.c_str());
+  if (!fd) {
+    if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+    if (errno == EACCES && !must_be_readable) return std::nullopt;
+    throw system_error(ExitCode::kLauncherFailed, errno, "open the image " + quote(path));
+  }
+  Image image;
+  if (::fstat(fd.get(), &image.status) != 0) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "look at the image " + quote(path));
+  }
+  if (!S_ISREG(image.status.st_mode)) {
+    throw Error(ExitCode::kLauncherFailed, "cannot use the image " + quote(path) +
+                                               ": it is not a regular file; give the .sqfs file");
+  }
+  image.path = path_of(fd.get(), path);
+  image.stem = stem_of(image.path);
+  image.key = image_key(image.path, image.status);
+  return image;
+}
+
+void add_names(const std::string& folder, std::vector<std::string>& names) {
+  struct Close {
+    void operator()(DIR* open) const { ::closedir(open); }
+  };
+  const std::unique_ptr<DIR, Close> open(::opendir(folder.c_str()));
+  if (!open) return;
+  while (const dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe)
+    const std::string_view name = static_cast<const char*>(entry->d_name);
+    if (!name.ends_with(kSuffix) || name.size() == kSuffix.size()) continue;
+    names.emplace_back(name.substr(0, name.size() - kSuffix.size()));
+  }
+}
+
+[[noreturn]] void report_missing_name(std::string_view name,
+                                      const std::vector<std::string>& folders, bool named) {
+  std::vector<std::string> names;
+  std::string places;
+  for (const std::string& folder : folders) {
+    add_names(folder, names);
+    places.append(places.empty() ? "" : ", ").append(folder);
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  std::string known;
+  for (const std::string& other : names) known.append(known.empty() ? "" : ", ").append(other);
+
+  std::string message = "no image " + quote(name) + " in " + places + "; ";
+  message += known.empty() ? std::string("there is no image at all")
+                           : (names.size() == 1 ? "there is: " : "there are: ") + known;
+  message += named ? "; for a file, write its path with a '/'"
+                   : "; make one with pyram-image build, or give one with --image";
+  throw Error(ExitCode::kLauncherFailed, message);
+}
+
+}  // namespace
+
+std::vector<std::string> image_folders(const Executable& self) {
+  std::vector<std::string> folders;
+  const auto add = [&](std::string folder) {
+    if (std::find(folders.begin(), folders.end(), folder) == folders.end()) {
+      folders.push_back(std::move(folder));
+    }
+  };
+  // Only absolute values: the specification of these variables says to ignore others.
+  if (const auto data = environment_variable("XDG_DATA_HOME"); data && data->starts_with('/')) {
+    add(*data + "/pyram/images");
+  } else if (const auto home = environment_variable("HOME"); home && home->starts_with('/')) {
+    add(*home + "/.local/share/pyram/images");
+  }
+  // A pyram installed under another prefix brings its images there.
+  if (const std::string folder = self.folder(); name_of_file(folder) == "bin") {
+    const std::string prefix(folder_of(folder));
+    if (!build_tree_image(self)) add(prefix + "/share/pyram/images");
+  }
+  add("/usr/local/share/pyram/images");
+  add("/usr/share/pyram/images");
+  return folders;
+}
+
+Image find_image(const std::optional<std::string_view>& wanted, const Executable& self) {
+  const std::string name(wanted.value_or("default"));
+  if (wanted && (name.find('/') != std::string::npos || name.ends_with(kSuffix))) {
+    if (auto image = open_image(name)) return *std::move(image);
+    throw system_error(ExitCode::kLauncherFailed, errno, "open the image " + quote(name),
+                       "make it with pyram-image build, or give another with --image");
+  }
+  if (!wanted) {
+    if (const auto path = build_tree_image(self)) {
+      if (auto image = open_image(*path)) return *std::move(image);
+    }
+  }
+  const std::vector<std::string> folders = image_folders(self);
+  for (const std::string& folder : folders) {
+    const std::string path = folder + '/' + name + std::string(kSuffix);
+    // HOME may well be somebody else's, after a change of user that kept the environment.
+    if (auto image = open_image(path, false)) return *std::move(image);
+  }
+  report_missing_name(name, folders, wanted.has_value());
+}
+
+}  // namespace pyram::launcher

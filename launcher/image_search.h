@@ -1,0 +1,32 @@
+// Which image file to run from.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "launcher/executable.h"
+
+namespace pyram::launcher {
+
+struct Image {
+  std::string path;  // Canonical: absolute, no links.
+  std::string stem;  // For a mount point's name: plain characters, at most 64 of them.
+  std::string key;   // support/image_key.h
+  struct stat status {};
+};
+
+// The folders in which an image given by name is looked for, first one first.
+[[nodiscard]] std::vector<std::string> image_folders(const Executable& self);
+
+// `wanted` is a file when it has a slash in it or ends in .sqfs, else a name, looked up in
+// image_folders() as NAME.sqfs. Nothing wanted: the name "default", and for a pyram that lies in
+// build/PRESET/bin first build/images/default.sqfs.
+// Throws Error when there is no such image; of names it lists those that exist.
+[[nodiscard]] Image find_image(const std::optional<std::string_view>& wanted,
+                               const Executable& self);
+
+}  // namespace pyram::launcher

@@ -1,0 +1,46 @@
+#include "launcher/interpreter.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "support/error.h"
+#include "support/image_layout.h"
+
+namespace pyram::launcher {
+
+int become_interpreter(const std::string& root, const std::string& called_as,
+                       std::span<char* const> arguments) {
+  // Without the image's own loader an image would need a C library of the right age around it.
+  std::string loader = root + '/' + layout::kLoader;
+  std::string libraries = root + '/' + layout::kLibraries;
+  std::string program = root + '/' + layout::kProgram;
+  std::string name = called_as;
+  std::string argv0_option = "--argv0";
+  // An option of the loader, as LD_LIBRARY_PATH would go on to the script's children.
+  std::string libraries_option = "--library-path";
+
+  std::vector<char*> argv{name.data(),      argv0_option.data(),
+                          name.data(),      libraries_option.data(),
+                          libraries.data(), program.data()};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  argv.push_back(nullptr);
+  ::execve(loader.c_str(), argv.data(), environ);
+  return errno;
+}
+
+int run_interpreter(const std::string& root, const std::string& called_as,
+                    std::span<char* const> arguments) {
+  const pid_t pid = ::fork();
+  if (pid < 0) throw system_error(ExitCode::kLauncherFailed, errno, "start the interpreter");
+  if (pid == 0) ::_exit(become_interpreter(root, called_as, arguments));
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return 0;
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace pyram::launcher

@@ -1,0 +1,132 @@
+#include "launcher/runtime_folder.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "launcher/settings.h"
+#include "launcher/system.h"
+#include "support/error.h"
+
+namespace pyram::launcher {
+
+// A place where the folder may be.
+class Candidate {
+ public:
+  Candidate(std::string path, bool shared) : path_(std::move(path)), shared_(shared) {}
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  [[nodiscard]] std::optional<RuntimeFolder> open() const {
+    UniqueFd fd = open_path(path_.c_str(), O_DIRECTORY | O_NOFOLLOW);
+    if (!fd) {
+      if (errno == ENOENT) return std::nullopt;
+      if (errno == ELOOP || errno == ENOTDIR) refuse("it is a link or no folder");
+      throw system_error(ExitCode::kLauncherFailed, errno, "open the folder " + quote(path_));
+    }
+    struct stat status {};
+    if (::fstat(fd.get(), &status) != 0) {
+      throw system_error(ExitCode::kLauncherFailed, errno, "look at the folder " + quote(path_));
+    }
+    // With O_PATH a link is opened as itself on some kernels, O_DIRECTORY notwithstanding.
+    if (!S_ISDIR(status.st_mode)) refuse("it is a link or no folder");
+    if (status.st_uid != ::geteuid()) {
+      refuse("it belongs to uid " + std::to_string(status.st_uid) + ", not to you");
+    }
+    const mode_t forbidden = shared_ ? 022 : 077;
+    if ((status.st_mode & forbidden) != 0) {
+      refuse(shared_ ? "others may write to it (chmod 755 would make it safe)"
+                     : "others have access to it (chmod 700 would make it safe)");
+    }
+    return RuntimeFolder(path_, std::move(fd), shared_);
+  }
+
+  // An errno value, or 0.
+  [[nodiscard]] int make() const {
+    if (::mkdir(path_.c_str(), 0700) != 0) return errno == EEXIST ? 0 : errno;
+    // Not in one step: the umask takes bits away.
+    return ::chmod(path_.c_str(), shared_ ? 0755 : 0700) == 0 ? 0 : errno;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& reason) const {
+    throw Error(ExitCode::kLauncherFailed,
+                "refusing to use the run-time folder " + quote(path_) + ": " + reason +
+                    "; remove it, or set XDG_RUNTIME_DIR to a folder of yours");
+  }
+
+  std::string path_;
+  bool shared_;
+};
+
+namespace {
+
+bool is_folder_of(const std::string& path, uid_t user) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == user;
+}
+
+// Whether XDG_RUNTIME_DIR is to be believed. One that was inherited from another user (su, sudo
+// with the environment kept) or that nobody made is to be passed over, as its specification says;
+// but a folder that we could write to was meant.
+bool is_usable(const std::string& folder, uid_t user) {
+  if (is_folder_of(folder, user)) return true;
+  return user != 0 && ::access(folder.c_str(), W_OK | X_OK) == 0;
+}
+
+// Best first; the second is where to go when the first can't be made.
+std::vector<Candidate> candidates() {
+  const uid_t user = ::geteuid();
+  const std::string id = std::to_string(user);
+  const std::string login = "/run/user/" + id;
+  std::vector<Candidate> result;
+  const auto variable = environment_variable("XDG_RUNTIME_DIR");
+  const bool usable = variable && variable->starts_with('/') && is_usable(*variable, user);
+  if (usable && !(user == 0 && *variable == login)) {
+    result.emplace_back(*variable + "/pyram", false);
+  } else if (user == 0) {
+    result.emplace_back("/run/pyram", true);
+    result.emplace_back("/tmp/pyram-0", false);
+  } else if (is_folder_of(login, user)) {
+    result.emplace_back(login + "/pyram", false);
+  } else {
+    result.emplace_back("/tmp/pyram-" + id, false);
+  }
+  return result;
+}
+
+}  // namespace
+
+std::optional<RuntimeFolder> RuntimeFolder::find() {
+  for (const Candidate& candidate : candidates()) {
+    if (auto folder = candidate.open()) return folder;
+  }
+  return std::nullopt;
+}
+
+RuntimeFolder RuntimeFolder::find_or_make() {
+  int error = 0;
+  std::string path;
+  for (const Candidate& candidate : candidates()) {
+    path = candidate.path();
+    error = 0;
+    if (auto folder = candidate.open()) {
+      // A folder that is there and can't be written to is no use for a new mount.
+      if (::faccessat(folder->fd(), ".", W_OK | X_OK, AT_EACCESS) == 0) return *std::move(folder);
+      error = errno;
+      continue;
+    }
+    error = candidate.make();
+    if (error == 0) {
+      if (auto folder = candidate.open()) return *std::move(folder);
+      error = ENOENT;
+    }
+  }
+  throw system_error(ExitCode::kLauncherFailed, error,
+                     "write to the run-time folder " + quote(path),
+                     "set XDG_RUNTIME_DIR to a folder of yours");
+}
+
+}  // namespace pyram::launcher

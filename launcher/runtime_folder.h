@@ -1,0 +1,43 @@
+// The folder that a user's mount points, locks and notes lie in.
+//
+// Which one it is:
+//   $XDG_RUNTIME_DIR/pyram   where the variable names a folder that is this user's
+//   /run/user/UID/pyram      where /run/user/UID is there and this user's
+//   /run/pyram               for root (0755, so that a service that starts as root and then
+//                            becomes another user goes on reading its modules)
+//   /tmp/pyram-UID           otherwise
+// It is used only if it is this user's own, writable by nobody else (mode 0700; root's /run/pyram
+// 0755), and no symbolic link: who may write here decides what the user runs.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "support/unique_fd.h"
+
+namespace pyram::launcher {
+
+class RuntimeFolder {
+ public:
+  // The folder if it is there. Throws Error if it is there and not safe to use.
+  [[nodiscard]] static std::optional<RuntimeFolder> find();
+  // The same, made where it is missing. Throws Error when that fails.
+  [[nodiscard]] static RuntimeFolder find_or_make();
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  // Whether other users can reach what is mounted in it (root's folder).
+  [[nodiscard]] bool shared() const { return shared_; }
+  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + '/' + name; }
+
+ private:
+  RuntimeFolder(std::string path, UniqueFd fd, bool is_shared)
+      : path_(std::move(path)), fd_(std::move(fd)), shared_(is_shared) {}
+  friend class Candidate;
+
+  std::string path_;
+  UniqueFd fd_;  // O_PATH
+  bool shared_;
+};
+
+}  // namespace pyram::launcher
