@@ -1,0 +1,1 @@
+"""Pyram's benchmarks: see benchmarks/README.md and benchmarks/run."""

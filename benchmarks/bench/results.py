@@ -1,0 +1,96 @@
+"""Collects samples and prints them as tables of medians, spreads and ratios."""
+
+import json
+
+from .contenders import ALL
+from .machine import WORK, describe
+from .timing import median, spread
+
+FILE = WORK / "results.json"
+
+
+class Suite:
+    """What one suite measured: `samples[work][contender]`, with units, commands and gaps."""
+
+    def __init__(self, name, title, quick, contenders, settings):
+        self.name, self.title, self.quick = name, title, quick
+        self.contenders, self.settings = contenders, settings
+        self.samples, self.units, self.commands, self.gaps, self.notes = {}, {}, {}, {}, []
+
+    def add(self, work, contender, value, unit):
+        name = contender if isinstance(contender, str) else contender.name
+        self.units[work] = unit
+        self.samples.setdefault(work, {}).setdefault(name, []).append(value)
+
+    def command(self, work, contender, command):
+        """How this work is repeated by hand."""
+        self.commands.setdefault(work, {})[contender.name] = getattr(command, "line", command)
+
+    def missing(self, what, reason):
+        if what not in self.gaps:
+            print(f"  left out: {what}: {reason}", flush=True)
+        self.gaps[what] = str(reason)
+
+    def note(self, text):
+        print(f"  {text}", flush=True)
+        self.notes.append(text)
+
+    def record(self):
+        return {"title": self.title, "quick": self.quick, "samples": self.samples,
+                "units": self.units, "commands": self.commands, "gaps": self.gaps,
+                "notes": self.notes}
+
+
+def load():
+    try:
+        return json.loads(FILE.read_text())
+    except (OSError, ValueError):
+        return {"suites": {}}
+
+
+def save(suite):
+    """Puts the suite's figures in the place of its earlier ones; other suites' stay."""
+    everything = load()
+    everything["machine"] = describe()
+    everything["suites"][suite.name] = {**suite.record(), "date": everything["machine"]["date"]}
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+def baseline(samples):
+    """The contender that ratios refer to."""
+    return next((name for name in ("original", "same", "tree") if name in samples), None)
+
+
+def _place(contender):
+    known = [kind.name for kind in ALL]
+    return known.index(contender) if contender in known else len(known)
+
+
+def rows(record):
+    """(work, contender, median, spread, ratio or None, tries, unit) of a suite's record."""
+    for work, samples in record["samples"].items():
+        base = baseline(samples)
+        for contender in sorted(samples, key=_place):
+            values = samples[contender]
+            ratio = median(values) / median(samples[base]) if base and median(
+                samples[base]) else None
+            yield (work, contender, median(values), spread(values), ratio, len(values),
+                   record["units"][work])
+
+
+def number(value):
+    """Three significant digits, without an exponent."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def print_tables(record):
+    last = None
+    for work, contender, middle, wide, ratio, tries, unit in rows(record):
+        if work != last:
+            print(f"\n{record['title']}: {work} ({unit})")
+            last = work
+        shown = f"{ratio:6.2f} x" if ratio is not None else ""
+        print(f"  {contender:16} {number(middle):>10}  ±{wide * 100:4.1f}%  {shown}  (n={tries})")

@@ -1,0 +1,121 @@
+"""What the contenders run from, made once and kept in build/bench: Debian's PyPy as its packages
+unpack it ("original"), our image's content unpacked ("same"), and that content in other formats."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from .machine import WORK, Missing, need, sh
+
+SUITE = "trixie"
+WANTED = ["pypy3", "python3-django", "python3-pymysql", "tzdata"]
+# What apt brings along for Debian's own bookkeeping or for CPython, and PyPy doesn't use.
+NOT_PYPYS = ("debconf", "dpkg", "libpython3", "python3-minimal", "python3.", "python3_", "tar_",
+             "libacl1", "libselinux1", "libmd0", "libpcre2", "libdb5", "libuuid1")
+
+
+def _fetch_packages(folder):
+    """Debian's packages, checked by apt against Debian's keys, through a private apt root."""
+    need("apt-get", "apt")
+    for name in ("state/lists/partial", "cache/archives/partial", "etc"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "status").touch()
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (folder / "etc/sources.list").write_text(
+        f"deb [signed-by={keyring}] http://deb.debian.org/debian {SUITE} main\n")
+    machine = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True,
+                             check=True).stdout.strip()
+    configuration = folder / "apt.conf"
+    configuration.write_text(
+        f'Dir "{folder}"; Dir::State "{folder}/state"; Dir::State::status "{folder}/status";\n'
+        f'Dir::Cache "{folder}/cache"; Dir::Etc "{folder}/etc"; Dir::Etc::trusted "-";\n'
+        f'Dir::Etc::sourcelist "{folder}/etc/sources.list"; Dir::Etc::sourceparts "-";\n'
+        'Dir::Etc::trustedparts "-"; APT::Sandbox::User "root"; Acquire::Languages "none";\n'
+        f'APT::Architecture "{machine}"; APT::Architectures {{"{machine}";}};\n'
+        'APT::Install-Recommends "false";\n')
+    environment = {**os.environ, "APT_CONFIG": str(configuration),
+                   "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update"], ["install", "--download-only", "-y", *WANTED]):
+        done = subprocess.run(["apt-get", "-q", *arguments], env=environment,
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Missing(f"apt-get {arguments[0]} of {SUITE}'s packages failed: "
+                          f"{done.stderr.strip().splitlines()[-1:]}")
+    return folder / "cache/archives"
+
+
+def original():
+    """The /usr of Debian's packages on disk, everything byte-compiled by PyPy itself."""
+    tree = WORK / "original"
+    if (tree / "complete").exists():
+        return tree / "usr"
+    print("making the original tree (once): fetching, unpacking and byte-compiling", flush=True)
+    shutil.rmtree(tree, ignore_errors=True)
+    debs = os.environ.get("PYRAM_BENCH_DEBS")
+    archives = Path(debs) if debs else _fetch_packages(WORK / "apt")
+    for package in sorted(archives.glob("*.deb")):
+        if not package.name.startswith(NOT_PYPYS):
+            sh(f"dpkg-deb -x {package} {tree}")
+    usr = tree / "usr"
+    library = next(usr.glob("lib/pypy3.*"))
+    # Exit code 1 is for the few files that are wrong on purpose (test data).
+    subprocess.run([*interpreter_of_original(usr), "-m", "compileall", "-q", str(library),
+                    str(usr / "lib/python3/dist-packages")],
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    (tree / "complete").touch()
+    return usr
+
+
+def interpreter_of_original(usr):
+    """Debian's pypy3 through its own loader, as it may need a newer glibc than the machine's."""
+    loader = next(usr.glob("lib/*-linux-gnu/ld-linux-*.so.*"))
+    return [str(loader), "--argv0", str(usr / "bin/pypy3"), "--library-path", str(loader.parent),
+            str(usr / "bin/pypy3")]
+
+
+def interpreter_of_image(root):
+    """The image's PyPy under that folder, started exactly as pyram starts it."""
+    return [f"{root}/lib/pyram/loader/pypy3", "--argv0", f"{root}/bin/pypy3",
+            "--library-path", f"{root}/lib/pyram", f"{root}/lib/pyram/pypy3"]
+
+
+def _derived(image, name, script):
+    """build/bench/NAME, made by the script (which writes to $OUT) and made again for a new image."""
+    out = WORK / name
+    stamp = WORK / f".{name}.of"
+    state = f"{image} {image.stat().st_size} {image.stat().st_mtime_ns}"
+    if out.exists() and stamp.exists() and stamp.read_text() == state:
+        return out
+    print(f"making {name} (once)", flush=True)
+    if out.is_dir():
+        shutil.rmtree(out)
+    out.unlink(missing_ok=True)
+    sh(script, env={**os.environ, "OUT": str(out), "IMAGE": str(image),
+                    "PATH": os.environ["PATH"] + ":/usr/sbin"})
+    stamp.write_text(state)
+    return out
+
+
+def same(image):
+    """The image's content, unpacked on disk."""
+    need("unsquashfs", "squashfs-tools")
+    return _derived(image, "same", 'unsquashfs -q -n -d "$OUT" "$IMAGE"')
+
+
+def erofs(image):
+    need("mkfs.erofs", "erofs-utils")
+    tree = same(image)
+    return _derived(image, "same.erofs",
+                    f'mkfs.erofs -zlz4hc,12 -Eztailpacking "$OUT" {tree} >/dev/null')
+
+
+def tar_xz(image):
+    need("xz", "xz-utils")
+    return _derived(image, "same.tar.xz", f'tar -C {same(image)} -cf - . | xz -6 -T0 >"$OUT"')
+
+
+def tar_zst(image):
+    need("zstd")
+    return _derived(image, "same.tar.zst",
+                    f'tar -C {same(image)} -cf - . | zstd -q -19 -T0 -o "$OUT"')
