@@ -9,8 +9,10 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <span>
 #include <string_view>
 
+#include "launcher/namespaces.h"
 #include "support/error.h"
 #include "support/unique_fd.h"
 
@@ -19,6 +21,27 @@ namespace {
 
 // The daemon's end of the readiness pipe.
 constexpr int kReadyFd = 3;
+
+struct Pipe {
+  UniqueFd reader;
+  UniqueFd writer;
+};
+
+// Both ends are above the standard descriptors, which the caller may have closed: a child that puts
+// /dev/null there must not lose its end.
+Pipe make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "make a pipe");
+  }
+  Pipe pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
+  for (UniqueFd* end : {&pipe.reader, &pipe.writer}) {
+    if (end->get() > kReadyFd) continue;
+    end->reset(::fcntl(end->get(), F_DUPFD_CLOEXEC, kReadyFd + 1));
+    if (!*end) throw system_error(ExitCode::kLauncherFailed, errno, "make a pipe");
+  }
+  return pipe;
+}
 
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> result;
@@ -39,17 +62,18 @@ void raise_limits() {
   }
 }
 
-// In the child: only async-signal-safe calls. Returns an errno value when exec failed.
+// In the child. Returns an errno value when exec failed. `ready` is -1 or above kReadyFd.
 int become(const std::vector<char*>& argv, int ready) {
-  // Ours may be any number, 0 to 2 among them when the caller had closed these.
-  const int kept = ready >= 0 ? ::fcntl(ready, F_DUPFD_CLOEXEC, kReadyFd + 1) : -1;
   const int null = ::open("/dev/null", O_RDWR);
   if (null < 0 || ::dup2(null, STDIN_FILENO) < 0 || ::dup2(null, STDOUT_FILENO) < 0 ||
       ::dup2(null, STDERR_FILENO) < 0) {
     return errno;
   }
-  if (ready >= 0 && ::dup2(kept, kReadyFd) < 0) return errno;
-  ::close_range(ready >= 0 ? kReadyFd + 1 : kReadyFd, ~0U, 0);
+  if (ready >= 0 && ::dup2(ready, kReadyFd) < 0) return errno;
+  // Whatever the caller has open stays the caller's: a daemon that keeps a pipe's end open would
+  // have its reader wait for ever.
+  const unsigned first = ready >= 0 ? kReadyFd + 1 : kReadyFd;
+  ::close_range(first, ~0U, CLOSE_RANGE_CLOEXEC);
   for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
@@ -57,6 +81,14 @@ int become(const std::vector<char*>& argv, int ready) {
   raise_limits();
   ::execve(argv[0], argv.data(), environ);
   return errno;
+}
+
+// Ends the child with the protocol's own way of saying why it can't be of use.
+[[noreturn]] void give_up(int ready, std::string_view tried, int error) {
+  std::string message = "-cannot ";
+  message.append(tried).append(": ").append(describe_errno(error));
+  [[maybe_unused]] const ssize_t n = ::write(ready, message.data(), message.size());
+  ::_exit(static_cast<int>(ExitCode::kNoFuse));
 }
 
 int wait_for(pid_t pid) {
@@ -68,24 +100,9 @@ int wait_for(pid_t pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-pid_t spawn(const std::vector<std::string>& arguments, int ready) {
-  const std::vector<char*> argv = pointers(arguments);
+pid_t fork_or_throw(const std::string& program) {
   const pid_t pid = ::fork();
-  if (pid < 0) {
-    throw system_error(ExitCode::kLauncherFailed, errno, "start " + quote(arguments[0]));
-  }
-  if (pid == 0) {
-    const int error = become(argv, ready);
-    if (ready >= 0) {
-      const char* const text = ::strerror(error);  // NOLINT(concurrency-mt-unsafe): one thread.
-      std::array<char, 256> message{'-'};
-      ::strncpy(message.data() + 1, text, message.size() - 2);
-      // kReadyFd is ours unless dup2 failed, and then there is nobody to tell.
-      [[maybe_unused]] const ssize_t n =
-          ::write(kReadyFd, message.data(), ::strlen(message.data()));
-    }
-    ::_exit(127);
-  }
+  if (pid < 0) throw system_error(ExitCode::kLauncherFailed, errno, "start " + quote(program));
   return pid;
 }
 
@@ -102,38 +119,86 @@ std::string read_answer(int fd) {
   }
 }
 
-std::string first_line(std::string_view text) {
-  text = text.substr(0, text.find('\n'));
-  return std::string(text);
+void check_answer(std::string_view answer, int status, const std::string& program) {
+  if (answer.starts_with('+')) return;
+  if (answer.size() > 1) {
+    const std::string_view line = answer.substr(1, answer.find('\n') - 1);
+    throw Error(status != 0 ? static_cast<ExitCode>(status) : ExitCode::kFailed, std::string(line));
+  }
+  throw Error(ExitCode::kLauncherFailed, "cannot mount: " + quote(program) + " ended with " +
+                                             std::to_string(status) +
+                                             " and didn't say why; run it by hand with -f");
+}
+
+std::vector<std::string> with_options(const std::vector<std::string>& arguments,
+                                      std::span<const std::string> options) {
+  std::vector<std::string> all{arguments.front()};
+  all.insert(all.end(), options.begin(), options.end());
+  all.insert(all.end(), arguments.begin() + 1, arguments.end());
+  return all;
+}
+
+const std::array<std::string, 2>& ready_options() {
+  static const std::array<std::string, 2> options{"--ready-fd", std::to_string(kReadyFd)};
+  return options;
 }
 
 }  // namespace
 
 void start_daemon(const std::vector<std::string>& arguments) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    throw system_error(ExitCode::kLauncherFailed, errno, "make a pipe");
+  Pipe ready = make_pipe();
+  const std::vector<std::string> all = with_options(arguments, ready_options());
+  const std::vector<char*> argv = pointers(all);
+  const pid_t pid = fork_or_throw(arguments.front());
+  if (pid == 0) {
+    const int error = become(argv, ready.writer.get());
+    give_up(ready.writer.get(), "run " + quote(all.front()), error);
   }
-  const UniqueFd reader(ends[0]);
-  UniqueFd writer(ends[1]);
+  ready.writer.reset();
+  const std::string answer = read_answer(ready.reader.get());
+  check_answer(answer, wait_for(pid), all.front());
+}
 
-  std::vector<std::string> all{arguments.front(), "--ready-fd", std::to_string(kReadyFd)};
-  all.insert(all.end(), arguments.begin() + 1, arguments.end());
-  const pid_t pid = spawn(all, writer.get());
-  writer.reset();
-  const std::string answer = read_answer(reader.get());
-  const int status = wait_for(pid);
-  if (answer.starts_with('+')) return;
-  if (answer.size() > 1) {
-    throw Error(ExitCode::kLauncherFailed, first_line(std::string_view(answer).substr(1)));
+pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
+  Pipe ready = make_pipe();
+  Pipe number = make_pipe();
+  std::vector<std::string> all = with_options(arguments, ready_options());
+  all.insert(all.begin() + 1, "-f");
+  const std::vector<char*> argv = pointers(all);
+  const pid_t pid = fork_or_throw(arguments.front());
+  if (pid == 0) {
+    const NamespaceStep step = enter_new_namespaces();
+    if (step.error != 0) give_up(ready.writer.get(), step.tried, step.error);
+    // Forked once more, so that the script doesn't find a child that it never had.
+    const pid_t daemon = ::fork();
+    if (daemon < 0) give_up(ready.writer.get(), "start a process", errno);
+    if (daemon > 0) ::_exit(0);
+    ::setsid();
+    const pid_t self = ::getpid();
+    [[maybe_unused]] const ssize_t n = ::write(number.writer.get(), &self, sizeof self);
+    [[maybe_unused]] const int changed = ::chdir("/");
+    const int error = become(argv, ready.writer.get());
+    give_up(ready.writer.get(), "run " + quote(all.front()), error);
   }
-  throw Error(ExitCode::kLauncherFailed, "cannot mount: " + quote(arguments.front()) +
-                                             " ended with " + std::to_string(status) +
-                                             " and didn't say why; run it by hand with -f");
+  ready.writer.reset();
+  number.writer.reset();
+  const std::string answer = read_answer(ready.reader.get());
+  check_answer(answer, wait_for(pid), all.front());
+  pid_t daemon = 0;
+  if (::read(number.reader.get(), &daemon, sizeof daemon) != sizeof daemon) {
+    throw Error(ExitCode::kLauncherFailed, "cannot find the process of pyram-mount");
+  }
+  return daemon;
 }
 
 int run_quietly(const std::vector<std::string>& arguments) {
-  return wait_for(spawn(arguments, -1));
+  const std::vector<char*> argv = pointers(arguments);
+  const pid_t pid = fork_or_throw(arguments.front());
+  if (pid == 0) {
+    [[maybe_unused]] const int error = become(argv, -1);
+    ::_exit(127);
+  }
+  return wait_for(pid);
 }
 
 }  // namespace pyram::launcher

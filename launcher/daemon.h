@@ -1,6 +1,8 @@
 // Starting pyram-mount.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -11,8 +13,12 @@ namespace pyram::launcher {
 // ours: standard descriptors on /dev/null, no other descriptor, default signal handling, soft
 // resource limits raised to the hard ones (a script's `ulimit -t` must not end everybody's mount).
 // No child is left behind for the script to wait for.
-// Throws Error with the daemon's own text, or saying how it ended without one.
+// Throws Error with the daemon's own text and exit code, or saying how it ended without a text.
 void start_daemon(const std::vector<std::string>& arguments);
+
+// The same in a new user and a new mount namespace, in which the daemon has our uid and gid and
+// may mount. Returns its process id: it runs in the foreground (-f is added), child of nobody.
+[[nodiscard]] pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments);
 
 // Runs a program to its end with standard descriptors on /dev/null; its exit code, or 128 + signal.
 [[nodiscard]] int run_quietly(const std::vector<std::string>& arguments);

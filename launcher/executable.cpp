@@ -8,6 +8,7 @@
 
 #include "launcher/settings.h"
 #include "launcher/system.h"
+#include "support/error.h"
 
 namespace pyram::launcher {
 namespace {
@@ -79,6 +80,13 @@ std::optional<std::string> find_companion(const Executable& self, const char* na
   std::string folders = environment_variable("PATH").value_or("");
   folders.append(":").append(kUsualFolders);
   return search(folders, name, is_program);
+}
+
+std::string find_pyram_mount(const Executable& self) {
+  if (auto program = find_companion(self, "pyram-mount")) return *std::move(program);
+  throw Error(ExitCode::kLauncherFailed,
+              "cannot find pyram-mount, neither beside pyram nor in PATH; install both in one "
+              "folder");
 }
 
 }  // namespace pyram::launcher

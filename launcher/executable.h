@@ -24,4 +24,7 @@ struct Executable {
 // The program NAME (`pyram-mount`, ...): beside the launcher, else in PATH and the usual folders.
 [[nodiscard]] std::optional<std::string> find_companion(const Executable& self, const char* name);
 
+// pyram-mount's path. Throws Error when there is none.
+[[nodiscard]] std::string find_pyram_mount(const Executable& self);
+
 }  // namespace pyram::launcher

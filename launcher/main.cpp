@@ -7,11 +7,13 @@
 #include <string>
 
 #include "launcher/command_line.h"
+#include "launcher/doctor.h"
 #include "launcher/executable.h"
 #include "launcher/help.h"
 #include "launcher/image_search.h"
 #include "launcher/interpreter.h"
 #include "launcher/mounts.h"
+#include "launcher/prefetch.h"
 #include "launcher/settings.h"
 #include "launcher/system.h"
 #include "support/error.h"
@@ -27,7 +29,9 @@ int start(const CommandLine& command_line, const Executable& self) {
   std::optional<std::string_view> wanted = command_line.image;
   if (!wanted && settings.image) wanted = *settings.image;
   const Image image = find_image(wanted, self);
-  const Root root = provide_root(image, settings, self, command_line.to_ram);
+  if (command_line.action == Action::kDoctor) return examine(image, settings, self);
+  const Root root = provide_root(image, settings, self);
+  if (command_line.to_ram) read_everything(root.path);
 
   // sys.executable goes through the launcher, so that what a script writes down (a virtual
   // environment, a #! line) is valid after the mount has gone. An image that was named on the

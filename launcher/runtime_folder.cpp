@@ -43,6 +43,21 @@ class Candidate {
     return RuntimeFolder(path_, std::move(fd), shared_);
   }
 
+  // Only a folder that can be written to is of use for a new mount. Sets `error` where there is
+  // none and none could be made.
+  [[nodiscard]] std::optional<RuntimeFolder> open_or_make(int& error) const {
+    auto folder = open();
+    if (!folder) {
+      error = make();
+      if (error != 0) return std::nullopt;
+      folder = open();
+    }
+    if (folder && ::faccessat(folder->fd(), ".", W_OK | X_OK, AT_EACCESS) == 0) return folder;
+    error = errno;
+    return std::nullopt;
+  }
+
+ private:
   // An errno value, or 0.
   [[nodiscard]] int make() const {
     if (::mkdir(path_.c_str(), 0700) != 0) return errno == EEXIST ? 0 : errno;
@@ -50,7 +65,6 @@ class Candidate {
     return ::chmod(path_.c_str(), shared_ ? 0755 : 0700) == 0 ? 0 : errno;
   }
 
- private:
   [[noreturn]] void refuse(const std::string& reason) const {
     throw Error(ExitCode::kLauncherFailed,
                 "refusing to use the run-time folder " + quote(path_) + ": " + reason +
@@ -111,22 +125,17 @@ RuntimeFolder RuntimeFolder::find_or_make() {
   std::string path;
   for (const Candidate& candidate : candidates()) {
     path = candidate.path();
-    error = 0;
-    if (auto folder = candidate.open()) {
-      // A folder that is there and can't be written to is no use for a new mount.
-      if (::faccessat(folder->fd(), ".", W_OK | X_OK, AT_EACCESS) == 0) return *std::move(folder);
-      error = errno;
-      continue;
-    }
-    error = candidate.make();
-    if (error == 0) {
-      if (auto folder = candidate.open()) return *std::move(folder);
-      error = ENOENT;
-    }
+    if (auto folder = candidate.open_or_make(error)) return *std::move(folder);
   }
   throw system_error(ExitCode::kLauncherFailed, error,
                      "write to the run-time folder " + quote(path),
                      "set XDG_RUNTIME_DIR to a folder of yours");
+}
+
+RuntimeFolder RuntimeFolder::make_at(const std::string& path, bool shared) {
+  int error = 0;
+  if (auto folder = Candidate(path, shared).open_or_make(error)) return *std::move(folder);
+  throw system_error(ExitCode::kLauncherFailed, error, "write to the folder " + quote(path));
 }
 
 }  // namespace pyram::launcher

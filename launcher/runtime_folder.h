@@ -24,6 +24,9 @@ class RuntimeFolder {
   // The same, made where it is missing. Throws Error when that fails.
   [[nodiscard]] static RuntimeFolder find_or_make();
 
+  // A folder of this user's at `path`, by the same rules; made where it is missing.
+  [[nodiscard]] static RuntimeFolder make_at(const std::string& path, bool shared);
+
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] int fd() const { return fd_.get(); }
   // Whether other users can reach what is mounted in it (root's folder).

@@ -1,0 +1,234 @@
+#include "launcher/doctor.h"
+
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <string_view>
+
+#include "launcher/daemon.h"
+#include "launcher/extraction.h"
+#include "launcher/help.h"
+#include "launcher/image_place.h"
+#include "launcher/mounts.h"
+#include "launcher/namespace_mount.h"
+#include "launcher/system.h"
+#include "support/error.h"
+#include "support/image_key.h"
+
+namespace pyram::launcher {
+namespace {
+
+constexpr char kFuseDevice[] = "/dev/fuse";
+
+struct Finding {
+  bool works = false;
+  std::string text;
+};
+
+bool no_new_privileges() { return ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1; }
+
+// What is in the way of FUSE as such, and what would help; empty when nothing is.
+std::string device_problem() {
+  if (::access(kFuseDevice, R_OK | W_OK) == 0) return {};
+  if (errno == ENOENT) {
+    return "there is no /dev/fuse: load the kernel's fuse module, or give the container the device "
+           "(docker run --device /dev/fuse)";
+  }
+  return "/dev/fuse: " + describe_errno(errno) +
+         "; root can open it to all users with chmod 0666 /dev/fuse";
+}
+
+std::string fusermount_problem() {
+  const auto helper = find_companion({}, "fusermount3");
+  if (!helper) return "fusermount3 is not installed: install the package fuse3";
+  struct stat status {};
+  if (::stat(helper->c_str(), &status) == 0 &&
+      ((status.st_mode & S_ISUID) == 0 || status.st_uid != 0)) {
+    return *helper + " is not set-uid root: chown root " + *helper + "; chmod u+s " + *helper;
+  }
+  if (no_new_privileges()) {
+    return "this process may not gain privileges (NoNewPrivileges), so fusermount3 is without "
+           "effect: have root mount the image for everybody";
+  }
+  return {};
+}
+
+// A place for trials: beside the image's own, under a name that no other process uses.
+class Trial {
+ public:
+  Trial(const RuntimeFolder& folder, const Image& image)
+      : image_(renamed(image)), place_(folder, image_) {
+    place_.make_mount_point();
+  }
+  ~Trial() { ::unlinkat(place_.folder().fd(), place_.name().c_str(), AT_REMOVEDIR); }
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+
+  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] const ImagePlace& place() const { return place_; }
+
+ private:
+  static Image renamed(Image image) {
+    image.stem = "doctor-" + std::to_string(::getpid());
+    return image;
+  }
+
+  Image image_;
+  ImagePlace place_;
+};
+
+class Doctor {
+ public:
+  Doctor(const Image& image, const Settings& settings, const Executable& self)
+      : image_(image), settings_(settings), self_(self) {}
+
+  int examine() {
+    say(kVersionLine);
+    say("image         " + image_.path);
+    say("pyram-mount   " + find_companion(self_, "pyram-mount").value_or("not found"));
+    say("run-time      " + runtime_folder());
+    say("");
+    for (const Backend backend : kBackends) {
+      const Finding finding = look_at(backend);
+      any_ = any_ || finding.works;
+      std::string line(name_of(backend));
+      line.resize(9, ' ');
+      say(line.append(finding.works ? "works  " : "fails  ").append(finding.text));
+    }
+    if (settings_.backend) {
+      say("\nPYRAM_BACKEND=" + std::string(name_of(*settings_.backend)) + " allows this way only.");
+    }
+    return any_ ? 0 : static_cast<int>(ExitCode::kLauncherFailed);
+  }
+
+ private:
+  static void say(std::string_view line) { print_line(STDOUT_FILENO, line); }
+
+  std::string runtime_folder() {
+    try {
+      folder_.emplace(RuntimeFolder::find_or_make());
+      return folder_->path();
+    } catch (const Error& error) {
+      return error.what();
+    }
+  }
+
+  Finding look_at(Backend backend) {
+    try {
+      switch (backend) {
+        case Backend::kSystem:
+          return system();
+        case Backend::kUser:
+          return user();
+        case Backend::kFuse:
+          return fuse();
+        case Backend::kRoot:
+          return root();
+        case Backend::kUserns:
+          return user_namespace();
+        case Backend::kExtract:
+          return extraction();
+      }
+    } catch (const Error& error) {
+      return {false, error.what()};
+    }
+    return {};
+  }
+
+  [[nodiscard]] Finding system() const {
+    if (const auto found = system_mount(image_)) return {true, "mounted on " + found->path};
+    return {false, "root has mounted this image for nobody (" + std::string(kSystemMountRegistry) +
+                       "); as root: pyram-mount -o allow_other " + image_.path + " FOLDER"};
+  }
+
+  [[nodiscard]] Finding user() const {
+    const ImagePlace place(folder(), image_);
+    const Found found = place.open_mount();
+    if (found.root) return {true, "mounted on " + found.root->path};
+    if (found.error == ENOTCONN) {
+      return {false, "the daemon of " + place.path() + " is dead; the next start replaces it"};
+    }
+    return {false, "not mounted yet; a start makes the mount by one of the ways below"};
+  }
+
+  [[nodiscard]] Finding fuse() const {
+    if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
+    const std::string helper = ::geteuid() == 0 ? "" : fusermount_problem();
+    Finding finding = mount_on_trial();
+    if (!finding.works && !helper.empty()) finding.text = helper;
+    return finding;
+  }
+
+  [[nodiscard]] Finding root() const {
+    if (::geteuid() != 0)
+      return {false, "only root may mount directly; not needed where fuse works"};
+    if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
+    return mount_on_trial();
+  }
+
+  [[nodiscard]] Finding mount_on_trial() const {
+    const Trial trial(folder(), image_);
+    start_daemon(command(trial));
+    const bool seen = trial.place().open_mount().root.has_value();
+    trial.place().remove_mount();
+    if (!seen) return {false, "mounted, but the image has no interpreter in it"};
+    return {true, "a mount was made and removed on trial"};
+  }
+
+  [[nodiscard]] Finding user_namespace() const {
+    if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
+    const Trial trial(folder(), image_);
+    const pid_t daemon = make_namespace_mount(trial.place(), command(trial));
+    // In a child, as joining can't be undone.
+    const pid_t pid = ::fork();
+    if (pid == 0) ::_exit(join_namespace_mount(trial.place()) ? 0 : 1);
+    int status = 1;
+    while (pid > 0 && ::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    forget_namespace_mount(trial.place(), daemon);
+    ::kill(daemon, SIGTERM);
+    if (status != 0) return {false, "mounted in a user namespace, but it can't be joined"};
+    return {true, "a mount was made and removed on trial"};
+  }
+
+  [[nodiscard]] Finding extraction() const {
+    std::string places;
+    for (const ExtractionFolder& candidate : extraction_folders(folder())) {
+      places.append(places.empty() ? "" : ", ").append(candidate.path);
+      places.append(candidate.in_ram ? " (RAM, " : " (disk, ");
+      places.append(std::to_string(candidate.room >> 20)).append(" MiB free)");
+    }
+    if (places.empty()) {
+      return {false, "no folder that programs may run from; mount a tmpfs with exec on /dev/shm"};
+    }
+    return {true, "where it fits: " + places};
+  }
+
+  [[nodiscard]] const RuntimeFolder& folder() const {
+    if (!folder_) throw Error(ExitCode::kLauncherFailed, "no run-time folder, see above");
+    return *folder_;
+  }
+
+  [[nodiscard]] std::vector<std::string> command(const Trial& trial) const {
+    return mount_command(image_, settings_, self_, trial.place().path(), false);
+  }
+
+  const Image& image_;
+  const Settings& settings_;
+  const Executable& self_;
+  std::optional<RuntimeFolder> folder_;
+  bool any_ = false;
+};
+
+}  // namespace
+
+int examine(const Image& image, const Settings& settings, const Executable& self) {
+  return Doctor(image, settings, self).examine();
+}
+
+}  // namespace pyram::launcher

@@ -1,0 +1,89 @@
+#include "launcher/extraction.h"
+
+#include <linux/magic.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "launcher/daemon.h"
+#include "launcher/system.h"
+#include "support/error.h"
+
+namespace pyram::launcher {
+namespace {
+
+std::string name_in(const ImagePlace& place) { return place.name() + ".ram"; }
+
+ExtractionFolder look_at(const std::string& parent, std::string path, bool shared) {
+  ExtractionFolder result{std::move(path), shared, false, false, 0};
+  struct statfs status {};
+  if (::statfs(parent.c_str(), &status) != 0) return result;
+  result.in_ram = status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC;
+  result.executable = (static_cast<unsigned long>(status.f_flags) & ST_NOEXEC) == 0 &&
+                      (static_cast<unsigned long>(status.f_flags) & ST_RDONLY) == 0;
+  result.room = static_cast<unsigned long long>(status.f_bavail) *
+                static_cast<unsigned long long>(status.f_bsize);
+  return result;
+}
+
+// The path that the start uses: in the run-time folder itself, a link where the files are
+// elsewhere.
+void link_into_place(const ImagePlace& place, const std::string& target) {
+  const std::string name = name_in(place);
+  if (target == place.folder() / name) return;
+  ::unlinkat(place.folder().fd(), name.c_str(), 0);
+  if (::symlinkat(target.c_str(), place.folder().fd(), name.c_str()) != 0) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(place.folder() / name));
+  }
+}
+
+}  // namespace
+
+std::vector<ExtractionFolder> extraction_folders(const RuntimeFolder& folder) {
+  const std::string name = "/pyram-" + std::to_string(::geteuid());
+  const bool shared = folder.shared();
+  std::vector<ExtractionFolder> all{look_at(folder.path(), folder.path(), shared),
+                                    look_at("/dev/shm", "/dev/shm" + name, shared),
+                                    look_at("/tmp", "/tmp" + name, shared)};
+  std::erase_if(all, [&](const ExtractionFolder& candidate) {
+    return !candidate.executable || (!candidate.in_ram && candidate.path != folder.path());
+  });
+  std::stable_sort(all.begin(), all.end(), [](const auto& left, const auto& right) {
+    return left.in_ram && !right.in_ram;
+  });
+  return all;
+}
+
+std::optional<Root> find_extracted(const ImagePlace& place) {
+  return open_root(place.folder() / name_in(place)).root;
+}
+
+Root extract(const ImagePlace& place, const Image& image, const Executable& self,
+             const std::string& reason) {
+  const std::string program = find_pyram_mount(self);
+  std::string failures;
+  for (const ExtractionFolder& candidate : extraction_folders(place.folder())) {
+    try {
+      const RuntimeFolder folder = RuntimeFolder::make_at(candidate.path, candidate.shared);
+      const std::string target = folder / name_in(place);
+      start_daemon({program, "--extract", "--", image.path, target});
+      link_into_place(place, target);
+      print_line(STDERR_FILENO, "pyram: unpacked the image " +
+                                    std::string(candidate.in_ram ? "into RAM, " : "on disk, ") +
+                                    target + ", as it cannot be mounted here: " + reason);
+      Found found = open_root(place.folder() / name_in(place));
+      if (found.root) return *std::move(found.root);
+      throw system_error(ExitCode::kLauncherFailed, found.error, "use " + quote(target));
+    } catch (const Error& error) {
+      if (error.code() == ExitCode::kBadImage) throw;
+      failures.append(failures.empty() ? "" : "; ").append(error.what());
+    }
+  }
+  if (failures.empty()) failures = "no folder that programs may run from";
+  throw Error(ExitCode::kLauncherFailed, failures);
+}
+
+}  // namespace pyram::launcher

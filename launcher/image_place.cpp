@@ -1,0 +1,60 @@
+#include "launcher/image_place.h"
+
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "launcher/daemon.h"
+#include "launcher/executable.h"
+#include "launcher/system.h"
+#include "support/error.h"
+#include "support/image_layout.h"
+
+namespace pyram::launcher {
+
+Found open_root(std::string path, const std::string& seen_from) {
+  const std::string loader = seen_from + path + '/' + layout::kLoader;
+  UniqueFd fd = open_path(loader.c_str());
+  if (!fd) return {std::nullopt, errno};
+  return {Root{std::move(path), std::move(fd)}, 0};
+}
+
+ImagePlace::ImagePlace(const RuntimeFolder& folder, const Image& image)
+    : folder_(folder), name_(image.stem + '-' + image.key), path_(folder / name_) {}
+
+UniqueFd ImagePlace::lock() const {
+  const std::string file = name_ + ".lock";
+  UniqueFd fd(
+      ::openat(folder_.fd(), file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(folder_ / file),
+                       "set XDG_RUNTIME_DIR to a folder of yours with room in it");
+  }
+  while (::flock(fd.get(), LOCK_EX) != 0) {
+    if (errno != EINTR) {
+      throw system_error(ExitCode::kLauncherFailed, errno, "lock " + quote(folder_ / file));
+    }
+  }
+  return fd;
+}
+
+void ImagePlace::make_mount_point() const {
+  if (::mkdirat(folder_.fd(), name_.c_str(), 0700) != 0 && errno != EEXIST) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "make the mount point " + quote(path_),
+                       "set XDG_RUNTIME_DIR to a folder of yours with room in it");
+  }
+}
+
+void ImagePlace::unmount() const {
+  if (::umount2(path_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
+  if (const auto helper = find_companion({}, "fusermount3")) {
+    if (run_quietly({*helper, "-u", "-z", "-q", path_}) == 0) return;
+  }
+  throw Error(ExitCode::kLauncherFailed,
+              "cannot unmount " + quote(path_) + "; run fusermount3 -u -z on it");
+}
+
+}  // namespace pyram::launcher

@@ -1,0 +1,67 @@
+// What a user's run-time folder holds about one image, all named STEM-KEY:
+//   STEM-KEY          the mount point
+//   STEM-KEY.lock     held (flock) by the start that is making a mount
+//   STEM-KEY.ns-N     where a mount in a user namespace is (namespace_mount.h)
+//   STEM-KEY.ram      the unpacked content, or a link to it (extraction.h)
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launcher/image_search.h"
+#include "launcher/runtime_folder.h"
+#include "support/unique_fd.h"
+
+namespace pyram::launcher {
+
+// An image's content, held until the object goes: a mount that a descriptor leads to can't be
+// unmounted (except lazily). The descriptor is close-on-exec; when exec closes it, the
+// interpreter's own mapping has taken its place.
+struct Root {
+  std::string path;
+  UniqueFd hold;
+};
+
+// What looking for content can find.
+struct Found {
+  std::optional<Root> root;
+  int error = 0;  // Why there is none. ENOTCONN: a mount whose daemon is dead.
+};
+
+// Opens the content under `path`. `seen_from` is prefixed for looking only: the /proc/PID/root of
+// a process that sees another tree.
+[[nodiscard]] Found open_root(std::string path, const std::string& seen_from = {});
+
+class ImagePlace {
+ public:
+  ImagePlace(const RuntimeFolder& folder, const Image& image);
+
+  [[nodiscard]] const RuntimeFolder& folder() const { return folder_; }
+  // The mount point's name and path.
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  [[nodiscard]] Found open_mount() const { return open_root(path_); }
+
+  // Waits until no other start is making a mount of this image. Throws Error.
+  [[nodiscard]] UniqueFd lock() const;
+
+  // Throws Error. REQUIRES: the lock.
+  void make_mount_point() const;
+
+  // REQUIRES: the lock, and that open_mount() said ENOTCONN: nobody serves the mount any more, so
+  // whatever still uses it gets nothing but errors already. Throws Error.
+  void remove_dead_mount() const { unmount(); }
+
+  // For a mount that nobody but the caller knows of. Throws Error.
+  void remove_mount() const { unmount(); }
+
+ private:
+  void unmount() const;
+
+  const RuntimeFolder& folder_;
+  std::string name_;
+  std::string path_;
+};
+
+}  // namespace pyram::launcher
