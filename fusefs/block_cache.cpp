@@ -1,0 +1,134 @@
+#include "fusefs/block_cache.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "support/error.h"
+
+namespace pyram {
+
+BlockCache::BlockCache(const Image& image, Statistics& statistics, std::size_t bytes,
+                       std::size_t readers)
+    : image_(image),
+      statistics_(statistics),
+      slot_size_(image.superblock().block_size),
+      slots_(std::max(bytes / slot_size_, readers * kPinsPerReader)) {
+  void* const mapping = ::mmap(nullptr, slots_.size() * slot_size_, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapping == MAP_FAILED) {
+    throw system_error(ExitCode::kFailed, errno, "reserve the block cache",
+                       "give a smaller --cache-size");
+  }
+  arena_ = static_cast<std::byte*>(mapping);
+  for (std::size_t slot = slots_.size(); slot-- > 0;) empty_.push_back(slot);
+}
+
+BlockCache::~BlockCache() { ::munmap(arena_, slots_.size() * slot_size_); }
+
+BlockCache::Pin BlockCache::get(const Block& block) {
+  const Key key = key_of(block);
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (const auto found = index_.find(key); found != index_.end()) {
+      Slot& slot = slots_[found->second];
+      if (slot.state == State::kReady) {
+        if (slot.pins++ == 0) unused_.erase(slot.place);
+        statistics_.cache_hits.add();
+        return {this, found->second, memory(found->second).first(slot.size)};
+      }
+      statistics_.cache_joins.add();
+      slot.filled.wait(lock, [&] { return slot.state != State::kFilling || slot.key != key; });
+      continue;
+    }
+    const std::size_t number = take_slot(lock);
+    // Waiting for a slot let go of the lock.
+    if (index_.contains(key)) {
+      empty_.push_back(number);
+      slot_free_.notify_one();
+      continue;
+    }
+    Slot& slot = slots_[number];
+    slot.state = State::kFilling;
+    slot.key = key;
+    slot.pins = 1;
+    index_[key] = number;
+    lock.unlock();
+    fill(number, block);
+    return {this, number, memory(number).first(slot.size)};
+  }
+}
+
+bool BlockCache::has(const Block& block) {
+  const std::lock_guard lock(mutex_);
+  return index_.contains(key_of(block));
+}
+
+std::size_t BlockCache::take_slot(std::unique_lock<std::mutex>& lock) {
+  slot_free_.wait(lock, [&] { return !empty_.empty() || !unused_.empty(); });
+  if (!empty_.empty()) {
+    const std::size_t number = empty_.back();
+    empty_.pop_back();
+    return number;
+  }
+  const std::size_t number = unused_.back();
+  unused_.pop_back();
+  Slot& slot = slots_[number];
+  index_.erase(slot.key);
+  slot.state = State::kEmpty;
+  statistics_.cache_bytes -= slot.size;
+  return number;
+}
+
+void BlockCache::fill(std::size_t number, const Block& block) {
+  Slot& slot = slots_[number];
+  std::size_t size = 0;
+  try {
+    size = image_.read_block(block, memory(number));
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    index_.erase(slot.key);
+    slot.state = State::kEmpty;
+    slot.pins = 0;
+    empty_.push_back(number);
+    slot.filled.notify_all();
+    slot_free_.notify_one();
+    throw;
+  }
+  statistics_.blocks_decompressed.add();
+  statistics_.bytes_read.add(block.stored_size);
+  statistics_.bytes_decompressed.add(size);
+  const std::lock_guard lock(mutex_);
+  slot.size = size;
+  slot.state = State::kReady;
+  statistics_.cache_bytes += size;
+  slot.filled.notify_all();
+}
+
+void BlockCache::unpin(std::size_t number) {
+  const std::lock_guard lock(mutex_);
+  Slot& slot = slots_[number];
+  if (--slot.pins > 0) return;
+  unused_.push_front(number);
+  slot.place = unused_.begin();
+  slot_free_.notify_one();
+}
+
+void BlockCache::release_idle() {
+  const std::lock_guard lock(mutex_);
+  for (const std::size_t number : unused_) {
+    Slot& slot = slots_[number];
+    index_.erase(slot.key);
+    slot.state = State::kEmpty;
+    statistics_.cache_bytes -= slot.size;
+    empty_.push_back(number);
+  }
+  unused_.clear();
+  std::ranges::sort(empty_, std::greater<>());
+  for (const std::size_t number : empty_) {
+    ::madvise(memory(number).data(), slot_size_, MADV_DONTNEED);
+  }
+}
+
+}  // namespace pyram

@@ -1,0 +1,120 @@
+// Decompressed blocks that somebody waits for or was just answered from.
+//
+// It is not where data is kept for later: that is the kernel's page cache. It exists so that a
+// block is decompressed once however many readers want parts of it, and one after another.
+//
+// Invariants: a block is in at most one slot; a slot that is pinned keeps its bytes; the memory in
+// use is at most slots * block_size. Slots lie in one mapping of pages that are only touched when
+// used and given back by release_idle(). Thread-safe. Lock order: only mutex_, never held while a
+// block is read.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fusefs/image/image.h"
+#include "fusefs/statistics.h"
+
+namespace pyram {
+
+class BlockCache {
+ public:
+  // Readers of one cache may each hold this many pins at once without waiting for each other.
+  static constexpr std::size_t kPinsPerReader = 2;
+
+  // Keeps a block's bytes where they are for as long as it lives. Not thread-safe.
+  class Pin {
+   public:
+    Pin(Pin&& other) noexcept
+        : cache_(std::exchange(other.cache_, nullptr)), slot_(other.slot_), bytes_(other.bytes_) {}
+    Pin& operator=(Pin&&) = delete;
+    Pin(const Pin&) = delete;
+    Pin& operator=(const Pin&) = delete;
+    ~Pin() {
+      if (cache_ != nullptr) cache_->unpin(slot_);
+    }
+    [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+   private:
+    friend class BlockCache;
+    Pin(BlockCache* cache, std::size_t slot, std::span<const std::byte> bytes)
+        : cache_(cache), slot_(slot), bytes_(bytes) {}
+    BlockCache* cache_;
+    std::size_t slot_;
+    std::span<const std::byte> bytes_;
+  };
+
+  // At most `bytes` of blocks, but never fewer than `readers` need at once. `image` and
+  // `statistics` have to outlive the cache. Throws Error when there is no address space.
+  BlockCache(const Image& image, Statistics& statistics, std::size_t bytes, std::size_t readers);
+  ~BlockCache();
+  BlockCache(const BlockCache&) = delete;
+  BlockCache& operator=(const BlockCache&) = delete;
+
+  // The block's bytes: from the cache, from a decompression that is under way, or from a new one.
+  // REQUIRES: the block is no hole; the caller holds fewer than kPinsPerReader pins.
+  // Throws Error when the block cannot be read; whoever joined then tries for itself.
+  [[nodiscard]] Pin get(const Block& block);
+
+  // Whether the block is in the cache or on its way into it.
+  [[nodiscard]] bool has(const Block& block);
+
+  // Forgets every block that nobody holds and gives the memory back to the system.
+  void release_idle();
+
+  [[nodiscard]] std::size_t capacity() const { return slots_.size() * slot_size_; }
+
+ private:
+  // Position, and the size field too: a hostile image may have two blocks at one place.
+  struct Key {
+    std::uint64_t position = 0;
+    std::uint32_t size_field = 0;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  struct HashKey {
+    std::size_t operator()(const Key& key) const noexcept {
+      return std::hash<std::uint64_t>{}(key.position * 31 + key.size_field);
+    }
+  };
+  enum class State : std::uint8_t { kEmpty, kFilling, kReady };
+  struct Slot {
+    State state = State::kEmpty;
+    Key key;
+    std::size_t pins = 0;
+    std::size_t size = 0;
+    std::list<std::size_t>::iterator place;  // In unused_, when ready and not pinned.
+    std::condition_variable filled;
+  };
+
+  static Key key_of(const Block& block) {
+    return {block.position, block.stored_size | (block.compressed ? 1U << 31 : 0U)};
+  }
+  [[nodiscard]] std::span<std::byte> memory(std::size_t slot) const {
+    return {arena_ + slot * slot_size_, slot_size_};
+  }
+  // A slot that nobody uses, out of the index; waits for one. REQUIRES: lock held.
+  std::size_t take_slot(std::unique_lock<std::mutex>& lock);
+  void fill(std::size_t slot, const Block& block);
+  void unpin(std::size_t slot);
+
+  const Image& image_;
+  Statistics& statistics_;
+  const std::size_t slot_size_;
+  std::byte* arena_ = nullptr;
+
+  std::mutex mutex_;  // Guards what follows.
+  std::condition_variable slot_free_;
+  std::vector<Slot> slots_;
+  std::vector<std::size_t> empty_;  // The lowest last: the arena is used from its start.
+  std::list<std::size_t> unused_;   // Ready and not pinned; the one used last comes first.
+  std::unordered_map<Key, std::size_t, HashKey> index_;
+};
+
+}  // namespace pyram

@@ -1,0 +1,70 @@
+// Answers the kernel's requests from an image: the FUSE operations.
+//
+// Nothing is remembered about an inode that the kernel knows: a node's number is its place in the
+// image. So a daemon that took over from another one can answer for nodes it never handed out.
+//
+// One of the two parts that know libfuse (the other is the session). Each operation is a boundary:
+// an Error becomes its errno, and nothing is thrown into C code. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "fusefs/file_reader.h"
+#include "fusefs/image/image.h"
+#include "fusefs/listing_cache.h"
+#include "fusefs/log.h"
+#include "fusefs/statistics.h"
+
+struct fuse_lowlevel_ops;
+struct fuse_req;
+
+namespace pyram {
+
+struct Presentation {
+  std::optional<uid_t> uid;  // Everything belongs to these, whatever the image says.
+  std::optional<gid_t> gid;
+};
+
+class FileSystem {
+ public:
+  // All but `presentation` have to outlive the file system.
+  FileSystem(const Image& image, FileReader& reader, Statistics& statistics, Log& log,
+             Presentation presentation)
+      : image_(image),
+        reader_(reader),
+        statistics_(statistics),
+        log_(log),
+        presentation_(presentation) {}
+
+  // Called when the kernel and we have agreed on how to talk: from then on requests are answered.
+  void on_ready(std::function<void()> call) { ready_ = std::move(call); }
+
+  // For fuse_session_new, together with a FileSystem as its user data.
+  [[nodiscard]] static const fuse_lowlevel_ops& operations();
+
+  [[nodiscard]] Statistics& statistics() { return statistics_; }
+  [[nodiscard]] Log& log() { return log_; }
+  void forget_listings() { listings_.clear(); }
+
+ private:
+  friend struct Operations;
+
+  void read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset);
+
+  const Image& image_;
+  FileReader& reader_;
+  Statistics& statistics_;
+  Log& log_;
+  const Presentation presentation_;
+  ListingCache listings_;
+  std::function<void()> ready_;
+};
+
+// FUSE's number for an inode, and back. The kernel keeps 1 for the root.
+[[nodiscard]] std::uint64_t to_node(const Image& image, InodeRef inode);
+[[nodiscard]] InodeRef to_inode(const Image& image, std::uint64_t node);
+
+}  // namespace pyram

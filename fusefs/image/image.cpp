@@ -1,0 +1,338 @@
+#include "fusefs/image/image.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "fusefs/image/bytes.h"
+#include "fusefs/image/compressors.h"
+#include "support/error.h"
+#include "support/io.h"
+
+namespace pyram {
+namespace {
+
+constexpr std::uint32_t kStoredAsIs = 1U << 24;  // In a block's size field: not compressed.
+
+Error wrong_type(int error_number, std::string_view what) {
+  return {ExitCode::kFailed, std::string(what), error_number};
+}
+
+std::uint64_t file_size(int file, const std::string& name) {
+  struct stat status {};
+  if (::fstat(file, &status) != 0) {
+    throw system_error(ExitCode::kBadImage, errno, "read " + name);
+  }
+  // A block device has no size of its own, but ends somewhere.
+  if (S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(::lseek(file, 0, SEEK_END));
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(ExitCode::kBadImage, "cannot use " + name + " as an image: it is not a file");
+  }
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+// Names that the kernel or a person would take for something else.
+bool is_sound_name(std::string_view name) {
+  return !name.empty() && name != "." && name != ".." && name.size() <= 256 &&
+         name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
+}
+
+}  // namespace
+
+std::unique_ptr<Image> Image::open(const std::filesystem::path& path, std::uint64_t offset) {
+  UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file) {
+    throw system_error(ExitCode::kBadImage, errno, "open the image " + quote(path.native()));
+  }
+  return std::make_unique<Image>(std::move(file), quote(path.native()), offset);
+}
+
+Image::Image(UniqueFd file, std::string name, std::uint64_t offset)
+    : file_(std::move(file)), name_(std::move(name)), offset_(offset) {
+  const std::uint64_t length = file_size(file_.get(), name_);
+  std::array<std::byte, Superblock::kSize> bytes;
+  const std::size_t got = offset_ < length ? pread_full(file_.get(), bytes, offset_) : 0;
+  superblock_ =
+      parse_superblock(std::span(bytes).first(got), length - std::min(length, offset_), name_);
+  decompress_ = find_decompressor(superblock_.compression);
+  if (decompress_ == nullptr) {
+    throw Error(ExitCode::kBadImage, "cannot use " + name_ +
+                                         " as an image: it is compressed with " +
+                                         std::string(compression_name(superblock_.compression)) +
+                                         ", which this build cannot read; make it with zstd");
+  }
+  metadata_ =
+      std::make_unique<MetadataCache>(file_.get(), offset_, superblock_.bytes_used, decompress_);
+  open_xattrs();
+  // Fails here and not at the first request when the metadata makes no sense at all.
+  if (!S_ISDIR(attributes(root()).mode)) throw_corrupt("its root is not a folder");
+}
+
+Inode Image::inode(InodeRef ref) const {
+  const std::uint64_t block = ref.value >> 16;
+  if (block >= superblock_.directory_table - superblock_.inode_table) {
+    throw_corrupt("an inode lies outside of its table");
+  }
+  return read_inode(MetadataCursor(*metadata_, superblock_.inode_table + block,
+                                   static_cast<std::uint32_t>(ref.value & 0xffff)));
+}
+
+MetadataCursor Image::table_entry(std::uint64_t index_position, std::uint64_t index,
+                                  std::uint32_t entry_size) const {
+  const std::uint64_t byte = index * entry_size;
+  const std::uint64_t at = index_position + byte / Superblock::kMetadataBlockSize * 8;
+  std::array<std::byte, 8> raw;
+  if (at > superblock_.bytes_used - raw.size() ||
+      pread_full(file_.get(), raw, offset_ + at) != raw.size()) {
+    throw_corrupt("a table is cut");
+  }
+  return {*metadata_, load_le<std::uint64_t>(raw, 0),
+          static_cast<std::uint32_t>(byte % Superblock::kMetadataBlockSize)};
+}
+
+std::uint32_t Image::owner(std::uint32_t index) const {
+  if (index >= superblock_.id_count) throw_corrupt("an owner is not in its table");
+  return load_le<std::uint32_t>(table_entry(superblock_.id_table, index, 4).read<4>(), 0);
+}
+
+Attributes Image::attributes(InodeRef ref) const {
+  Attributes attributes = inode(ref).attributes;
+  const std::uint32_t group = attributes.gid;
+  const bool same = attributes.uid == group;
+  attributes.uid = owner(attributes.uid);
+  attributes.gid = same ? attributes.uid : owner(group);
+  return attributes;
+}
+
+ListingCursor Image::open_listing(InodeRef ref, std::uint64_t offset) const {
+  const Inode folder = inode(ref);
+  if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
+  ListingCursor listing{
+      .place = MetadataCursor(*metadata_, superblock_.directory_table + folder.listing_block,
+                              folder.listing_offset),
+      .end = folder.listing_size};
+  if (offset == 0) return listing;
+  // The index has an entry for each metadata block of a long listing: skip what lies before.
+  MetadataCursor index = folder.rest;
+  for (std::uint32_t i = 0; i < folder.index_count; ++i) {
+    const auto raw = index.read<12>();
+    const auto position = load_le<std::uint32_t>(raw, 0);
+    if (position >= offset) break;
+    index.skip(std::uint64_t{load_le<std::uint32_t>(raw, 8)} + 1);
+    listing.offset = position;
+    listing.place =
+        MetadataCursor(*metadata_, superblock_.directory_table + load_le<std::uint32_t>(raw, 4),
+                       (folder.listing_offset + position) % Superblock::kMetadataBlockSize);
+  }
+  while (listing.offset < offset && next_entry(listing)) {
+  }
+  if (listing.offset != offset) throw wrong_type(EINVAL, "no such place in a folder");
+  return listing;
+}
+
+std::optional<DirectoryEntry> Image::next_entry(ListingCursor& listing) {
+  if (listing.offset >= listing.end) return std::nullopt;
+  if (listing.in_run == 0) {
+    const auto header = listing.place.read<12>();
+    listing.in_run = load_le<std::uint32_t>(header, 0);
+    // The count is stored less one, and Linux takes 256 at most.
+    if (++listing.in_run == 0 || listing.in_run > 256) throw_corrupt("a folder's entries");
+    listing.run_block = load_le<std::uint32_t>(header, 4);
+    listing.run_number = load_le<std::uint32_t>(header, 8);
+    listing.offset += header.size();
+  }
+  const auto raw = listing.place.read<8>();
+  DirectoryEntry entry;
+  const std::uint32_t name_length = std::uint32_t{load_le<std::uint16_t>(raw, 6)} + 1;
+  if (name_length > 256) throw_corrupt("a name is too long");
+  entry.name.resize(name_length);
+  listing.place.read(std::as_writable_bytes(std::span(entry.name)));
+  if (!is_sound_name(entry.name)) throw_corrupt("a folder has an impossible name");
+  entry.inode.value = std::uint64_t{listing.run_block} << 16 | load_le<std::uint16_t>(raw, 0);
+  // The difference from the run's number is signed.
+  entry.inode_number =
+      listing.run_number +
+      static_cast<std::uint32_t>(static_cast<std::int16_t>(load_le<std::uint16_t>(raw, 2)));
+  entry.type = file_type(load_le<std::uint16_t>(raw, 4));
+  --listing.in_run;
+  listing.offset += raw.size() + name_length;
+  entry.next_offset = listing.offset;
+  return entry;
+}
+
+std::optional<DirectoryEntry> Image::lookup(InodeRef ref, std::string_view name) const {
+  const Inode folder = inode(ref);
+  if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
+  ListingCursor listing{
+      .place = MetadataCursor(*metadata_, superblock_.directory_table + folder.listing_block,
+                              folder.listing_offset),
+      .end = folder.listing_size};
+  // Names are sorted, and the index has the first name of each metadata block of the listing.
+  MetadataCursor index = folder.rest;
+  std::string first;
+  for (std::uint32_t i = 0; i < folder.index_count; ++i) {
+    const auto raw = index.read<12>();
+    const auto position = load_le<std::uint32_t>(raw, 0);
+    const std::uint64_t length = std::uint64_t{load_le<std::uint32_t>(raw, 8)} + 1;
+    if (length > 256) throw_corrupt("a name is too long");
+    first.resize(length);
+    index.read(std::as_writable_bytes(std::span(first)));
+    if (first > name) break;
+    listing.offset = position;
+    listing.place =
+        MetadataCursor(*metadata_, superblock_.directory_table + load_le<std::uint32_t>(raw, 4),
+                       (folder.listing_offset + position) % Superblock::kMetadataBlockSize);
+  }
+  while (std::optional<DirectoryEntry> entry = next_entry(listing)) {
+    const int order = entry->name.compare(name);
+    if (order == 0) return entry;
+    if (order > 0) break;
+  }
+  return std::nullopt;
+}
+
+std::optional<InodeRef> Image::parent(InodeRef ref) const {
+  const Inode folder = inode(ref);
+  if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
+  if (ref == root()) return ref;
+  if (superblock_.export_table == Superblock::kNoTable) return std::nullopt;
+  if (folder.parent_number == 0 || folder.parent_number > superblock_.inode_count) {
+    throw_corrupt("a folder has no parent");
+  }
+  return InodeRef{load_le<std::uint64_t>(
+      table_entry(superblock_.export_table, folder.parent_number - 1, 8).read<8>(), 0)};
+}
+
+std::string Image::link_target(InodeRef ref) const {
+  Inode link = inode(ref);
+  if (!S_ISLNK(link.attributes.mode)) throw wrong_type(EINVAL, "not a symbolic link");
+  std::string target(link.attributes.size, '\0');
+  link.rest.read(std::as_writable_bytes(std::span(target)));
+  return target;
+}
+
+Block Image::block_at(std::uint64_t position, std::uint32_t size_field) const {
+  Block block{.position = position,
+              .stored_size = size_field & ~kStoredAsIs,
+              .compressed = (size_field & kStoredAsIs) == 0};
+  if (block.is_hole()) return block;
+  if (block.stored_size > superblock_.block_size || position > superblock_.bytes_used ||
+      superblock_.bytes_used - position < block.stored_size) {
+    throw_corrupt("a block lies outside of it");
+  }
+  return block;
+}
+
+Block Image::fragment_block(std::uint32_t index) const {
+  if (index >= superblock_.fragment_count) throw_corrupt("a fragment is not in its table");
+  const auto raw = table_entry(superblock_.fragment_table, index, 16).read<12>();
+  const Block block = block_at(load_le<std::uint64_t>(raw, 0), load_le<std::uint32_t>(raw, 8));
+  if (block.is_hole()) throw_corrupt("a fragment is empty");
+  return block;
+}
+
+FileMap Image::file_map(InodeRef ref, std::uint64_t block) const {
+  Inode file = inode(ref);
+  if (S_ISDIR(file.attributes.mode)) throw wrong_type(EISDIR, "a folder");
+  if (!S_ISREG(file.attributes.mode)) throw wrong_type(EINVAL, "not a regular file");
+  FileMap map;
+  map.file_size = file.attributes.size;
+  map.block_size = superblock_.block_size;
+  map.has_fragment = file.fragment != Inode::kNone && map.file_size % map.block_size != 0;
+  map.block_count = map.file_size / map.block_size;
+  if (!map.has_fragment && map.file_size % map.block_size != 0) ++map.block_count;
+  if (map.has_fragment) {
+    map.fragment = fragment_block(file.fragment);
+    map.fragment_offset = file.fragment_offset;
+    if (map.fragment_offset + map.file_size % map.block_size > map.block_size) {
+      throw_corrupt("a file's tail lies outside of its fragment");
+    }
+  }
+  map.first = std::min(block, map.block_count) / kBlocksPerMap * kBlocksPerMap;
+  const std::uint64_t count = std::min(kBlocksPerMap, map.block_count - map.first);
+  map.blocks.reserve(count);
+  // Where a block lies is the sum of the sizes of those before it.
+  std::uint64_t position = file.first_block;
+  std::array<std::byte, 4096> raw;
+  for (std::uint64_t index = 0; index < map.first + count;) {
+    const std::uint64_t take = std::min<std::uint64_t>(raw.size() / 4, map.first + count - index);
+    file.rest.read(std::span(raw).first(take * 4));
+    for (std::uint64_t i = 0; i < take; ++i, ++index) {
+      const auto size_field = load_le<std::uint32_t>(raw, i * 4);
+      const Block entry = block_at(position, size_field);
+      if (index >= map.first) map.blocks.push_back(entry);
+      position += entry.stored_size;
+    }
+  }
+  return map;
+}
+
+std::size_t Image::read_block(const Block& block, std::span<std::byte> output) const {
+  const auto cut = [&] {
+    throw_corrupt("it ends inside the block at byte " + std::to_string(block.position));
+  };
+  const std::uint64_t at = offset_ + block.position;
+  if (block.stored_size > output.size()) throw_corrupt("a block is too large");
+  if (!block.compressed) {
+    if (pread_full(file_.get(), output.first(block.stored_size), at) != block.stored_size) cut();
+    return block.stored_size;
+  }
+  // Kept by each thread: as large as a block, and every read of the image needs it.
+  thread_local std::vector<std::byte> stored;
+  if (stored.size() < block.stored_size) stored.resize(superblock_.block_size);
+  const std::span<std::byte> input = std::span(stored).first(block.stored_size);
+  if (pread_full(file_.get(), input, at) != input.size()) cut();
+  const auto size = decompress_(input, output);
+  if (!size) {
+    throw_corrupt("the block at byte " + std::to_string(block.position) +
+                  " cannot be decompressed");
+  }
+  return *size;
+}
+
+std::optional<InodeRef> find_path(const Image& image, std::string_view path) {
+  InodeRef inode = image.root();
+  while (!path.empty()) {
+    const std::size_t end = std::min(path.find('/'), path.size());
+    if (end > 0) {
+      const std::optional<DirectoryEntry> entry = image.lookup(inode, path.substr(0, end));
+      if (!entry) return std::nullopt;
+      inode = entry->inode;
+    }
+    path.remove_prefix(std::min(end + 1, path.size()));
+  }
+  return inode;
+}
+
+std::string read_image_file(const Image& image, InodeRef file, std::uint64_t limit) {
+  FileMap map = image.file_map(file, 0);
+  if (map.file_size > limit) {
+    throw Error(ExitCode::kBadImage, "a file of the image is larger than it may be", EFBIG);
+  }
+  std::string content(map.file_size, '\0');
+  std::vector<std::byte> block(map.block_size);
+  for (std::uint64_t done = 0; done < map.file_size;) {
+    const std::uint64_t index = done / map.block_size;
+    const auto wanted = std::min<std::uint64_t>(map.block_size, map.file_size - done);
+    if (index >= map.block_count) {
+      const std::size_t size = image.read_block(map.fragment, block);
+      if (map.fragment_offset + wanted > size) throw_corrupt("a fragment is too short");
+      std::memcpy(&content[done], &block[map.fragment_offset], wanted);
+    } else {
+      if (index - map.first >= map.blocks.size()) map = image.file_map(file, index);
+      const Block& entry = map.blocks[index - map.first];
+      if (!entry.is_hole()) {
+        if (image.read_block(entry, block) != wanted) throw_corrupt("a block is too short");
+        std::memcpy(&content[done], block.data(), wanted);
+      }
+    }
+    done += wanted;
+  }
+  return content;
+}
+
+}  // namespace pyram

@@ -1,0 +1,115 @@
+// Reads a SquashFS 4.0 image: what is in it, and where a file's blocks are. No FUSE, no cache of
+// data.
+//
+// The image is read with pread and never mapped: a file that is truncated under us has to be an
+// error, not a SIGBUS. All functions are thread-safe. All throw Error: kBadImage and EIO when the
+// image is corrupt, other errno values where said. Format: see superblock.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fusefs/image/inode.h"
+#include "fusefs/image/metadata.h"
+#include "fusefs/image/superblock.h"
+#include "fusefs/image/types.h"
+#include "support/unique_fd.h"
+
+namespace pyram {
+
+// A place in a folder's listing, to go on from without searching. A plain value.
+struct ListingCursor {
+  MetadataCursor place;
+  std::uint64_t offset = 0;  // In the listing; what a listing is asked to go on from.
+  std::uint64_t end = 0;     // Its length.
+  std::uint32_t in_run = 0;  // Entries left of the current run of entries.
+  std::uint32_t run_block = 0;
+  std::uint32_t run_number = 0;
+};
+
+class Image {
+ public:
+  // How many blocks file_map() gives at most: 128 MiB of a file with the usual block size.
+  static constexpr std::uint64_t kBlocksPerMap = 1024;
+
+  // Opens `path` for reading; the SquashFS starts `offset` bytes into it.
+  [[nodiscard]] static std::unique_ptr<Image> open(const std::filesystem::path& path,
+                                                   std::uint64_t offset = 0);
+  // `name` is for messages.
+  Image(UniqueFd file, std::string name, std::uint64_t offset);
+
+  [[nodiscard]] const Superblock& superblock() const { return superblock_; }
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::uint64_t offset() const { return offset_; }
+  [[nodiscard]] int descriptor() const { return file_.get(); }
+  [[nodiscard]] InodeRef root() const { return {superblock_.root_inode}; }
+
+  [[nodiscard]] Attributes attributes(InodeRef inode) const;
+
+  // Both: ENOTDIR where `folder` is none.
+  [[nodiscard]] std::optional<DirectoryEntry> lookup(InodeRef folder, std::string_view name) const;
+  // From `offset` on, which is 0 or an entry's next_offset. "." and ".." are not listed.
+  [[nodiscard]] ListingCursor open_listing(InodeRef folder, std::uint64_t offset = 0) const;
+  // The next entry, nothing at the end.
+  [[nodiscard]] static std::optional<DirectoryEntry> next_entry(ListingCursor& listing);
+  // The folder that `folder` lies in; nothing where the image has no index of inodes.
+  [[nodiscard]] std::optional<InodeRef> parent(InodeRef folder) const;
+
+  // EINVAL where `link` is none.
+  [[nodiscard]] std::string link_target(InodeRef link) const;
+
+  [[nodiscard]] bool has_xattrs() const { return xattr_count_ != 0; }
+  [[nodiscard]] std::vector<std::string> xattr_names(InodeRef inode) const;
+  [[nodiscard]] std::optional<std::string> xattr(InodeRef inode, std::string_view name) const;
+
+  // The blocks of a file around the one with index `block`: a whole stretch of kBlocksPerMap.
+  // EISDIR or EINVAL where `file` is no regular file.
+  [[nodiscard]] FileMap file_map(InodeRef file, std::uint64_t block) const;
+
+  // Reads and decompresses a block that is no hole. `output` has block_size bytes. Returns how many
+  // the block has.
+  [[nodiscard]] std::size_t read_block(const Block& block, std::span<std::byte> output) const;
+
+  // Gives back the memory of what is only kept for speed.
+  void forget_metadata() const { metadata_->clear(); }
+
+ private:
+  [[nodiscard]] Inode inode(InodeRef ref) const;
+  [[nodiscard]] MetadataCursor table_entry(std::uint64_t index_position, std::uint64_t index,
+                                           std::uint32_t entry_size) const;
+  [[nodiscard]] std::uint32_t owner(std::uint32_t index) const;
+  [[nodiscard]] Block block_at(std::uint64_t position, std::uint32_t size_field) const;
+  [[nodiscard]] Block fragment_block(std::uint32_t index) const;
+  void open_xattrs();
+  // Calls `visit` with each name and a cursor to the value (and whether it is stored elsewhere)
+  // until it returns false.
+  using XattrVisitor =
+      std::function<bool(const std::string& name, MetadataCursor value, bool elsewhere)>;
+  void visit_xattrs(InodeRef ref, const XattrVisitor& visit) const;
+
+  UniqueFd file_;
+  std::string name_;
+  std::uint64_t offset_ = 0;
+  Superblock superblock_;
+  Decompress decompress_ = nullptr;
+  std::unique_ptr<MetadataCache> metadata_;
+  std::uint64_t xattr_start_ = 0;
+  std::uint32_t xattr_count_ = 0;
+};
+
+// The inode of a path inside the image ("bin/pypy3"; "" is the root). Links are not followed.
+[[nodiscard]] std::optional<InodeRef> find_path(const Image& image, std::string_view path);
+
+// A whole file's bytes. Throws Error where it is longer than `limit`, which bounds what a corrupt
+// size can make us allocate.
+[[nodiscard]] std::string read_image_file(const Image& image, InodeRef file, std::uint64_t limit);
+
+}  // namespace pyram

@@ -1,0 +1,87 @@
+// SquashFS metadata: blocks of 8 KiB, compressed one by one, that inodes, folders and tables are
+// packed into without regard to block borders.
+//
+// Every position and length comes from the image and is checked before it is used.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+#include "fusefs/image/decompress.h"
+#include "fusefs/image/superblock.h"
+
+namespace pyram {
+
+struct MetadataBlock {
+  std::array<std::byte, Superblock::kMetadataBlockSize> bytes;
+  std::uint32_t size = 0;  // Bytes used.
+  std::uint64_t next = 0;  // Where the following block starts.
+};
+
+// Reads metadata blocks and keeps the ones that were used last. Thread-safe.
+class MetadataCache {
+ public:
+  // 96 blocks are 768 KiB: as much as a start of Django touches of its image's metadata.
+  static constexpr std::size_t kBlocks = 96;
+
+  // `file` has to outlive the cache; `start` is where the SquashFS begins in it, `end` its length.
+  MetadataCache(int file, std::uint64_t start, std::uint64_t end, Decompress decompress)
+      : file_(file), start_(start), end_(end), decompress_(decompress) {}
+
+  // Throws Error (kBadImage) when there is no sound block at `position`.
+  [[nodiscard]] std::shared_ptr<const MetadataBlock> get(std::uint64_t position);
+  // Forgets all blocks.
+  void clear();
+
+ private:
+  using Recent = std::list<std::pair<std::uint64_t, std::shared_ptr<const MetadataBlock>>>;
+
+  [[nodiscard]] std::shared_ptr<const MetadataBlock> load(std::uint64_t position) const;
+
+  const int file_;
+  const std::uint64_t start_;
+  const std::uint64_t end_;
+  const Decompress decompress_;
+  std::mutex mutex_;  // Guards what follows; not held while a block is read.
+  Recent recent_;     // The one used last comes first.
+  std::unordered_map<std::uint64_t, Recent::iterator> index_;
+};
+
+// A place in the metadata that moves on as it is read. Not thread-safe; copies are independent.
+class MetadataCursor {
+ public:
+  MetadataCursor(MetadataCache& cache, std::uint64_t block, std::uint32_t offset)
+      : cache_(&cache), block_(block), offset_(offset) {}
+
+  // Both throw Error (kBadImage) at the end of what there is.
+  void read(std::span<std::byte> output);
+  void skip(std::uint64_t bytes);
+
+  template <std::size_t N>
+  [[nodiscard]] std::array<std::byte, N> read() {
+    std::array<std::byte, N> output;
+    read(std::span<std::byte>(output));
+    return output;
+  }
+
+ private:
+  // The bytes from here to the block's end, never none.
+  [[nodiscard]] std::span<const std::byte> here();
+
+  MetadataCache* cache_;
+  std::uint64_t block_;
+  std::uint32_t offset_;
+  std::shared_ptr<const MetadataBlock> current_;
+};
+
+// The error that every finding of the image reader becomes.
+[[noreturn]] void throw_corrupt(const std::string& what);
+
+}  // namespace pyram

@@ -1,0 +1,52 @@
+// Where listings of folders stopped, so that the next request for one goes on there instead of
+// searching its place from the start: 50,000 names take some 500 requests.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <mutex>
+
+#include "fusefs/image/image.h"
+
+namespace pyram {
+
+// Thread-safe. Only a short cut: what is not in it is looked up in the image.
+class ListingCache {
+ public:
+  // Takes the cursor out, or opens one.
+  [[nodiscard]] ListingCursor take(const Image& image, InodeRef folder, std::uint64_t offset) {
+    if (offset > 0) {
+      const std::lock_guard lock(mutex_);
+      for (auto entry = recent_.begin(); entry != recent_.end(); ++entry) {
+        if (entry->folder != folder || entry->cursor.offset != offset) continue;
+        ListingCursor cursor = std::move(entry->cursor);
+        recent_.erase(entry);
+        return cursor;
+      }
+    }
+    return image.open_listing(folder, offset);
+  }
+
+  void put(InodeRef folder, ListingCursor cursor) {
+    if (cursor.offset >= cursor.end) return;
+    const std::lock_guard lock(mutex_);
+    recent_.push_front({folder, std::move(cursor)});
+    if (recent_.size() > kEntries) recent_.pop_back();
+  }
+
+  void clear() {
+    const std::lock_guard lock(mutex_);
+    recent_.clear();
+  }
+
+ private:
+  static constexpr std::size_t kEntries = 16;
+  struct Entry {
+    InodeRef folder;
+    ListingCursor cursor;
+  };
+  std::mutex mutex_;
+  std::list<Entry> recent_;
+};
+
+}  // namespace pyram

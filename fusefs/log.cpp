@@ -1,0 +1,30 @@
+#include "fusefs/log.h"
+
+#include <syslog.h>
+#include <unistd.h>
+
+#include <string>
+
+namespace pyram {
+
+void Log::set_target(Target target) {
+  const std::lock_guard lock(mutex_);
+  target_ = target;
+  if (target == Target::kSyslog) ::openlog("pyram-mount", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+void Log::write(std::string_view message, bool is_error) {
+  const std::lock_guard lock(mutex_);
+  if (is_error && errors_ > kMostErrors) return;
+  std::string line(message);
+  if (is_error && errors_++ == kMostErrors) line = "more errors follow; they are not logged";
+  if (target_ == Target::kSyslog) {
+    ::syslog(is_error ? LOG_ERR : LOG_INFO, "%s", line.c_str());
+    return;
+  }
+  line.insert(0, "pyram-mount: ").push_back('\n');
+  // Nobody can be told when this fails.
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+}  // namespace pyram

@@ -1,0 +1,29 @@
+// Where the daemon says what went wrong: stderr in the foreground, syslog in the background.
+#pragma once
+
+#include <mutex>
+#include <string_view>
+
+namespace pyram {
+
+// Thread-safe. A broken image can fail thousands of requests: after a few lines it falls silent.
+class Log {
+ public:
+  enum class Target { kStderr, kSyslog };
+
+  // Opens the connection to syslog at once: a confined daemon could not do it later.
+  void set_target(Target target);
+  // One line, without the program's name.
+  void error(std::string_view message) { write(message, true); }
+  void info(std::string_view message) { write(message, false); }
+
+ private:
+  static constexpr int kMostErrors = 100;
+  void write(std::string_view message, bool is_error);
+
+  std::mutex mutex_;
+  Target target_ = Target::kStderr;
+  int errors_ = 0;
+};
+
+}  // namespace pyram

@@ -1,0 +1,69 @@
+// Mounting and unmounting: the folder, the kernel and fusermount3, but nothing of FUSE's protocol.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "support/unique_fd.h"
+
+namespace pyram {
+
+struct MountRequest {
+  std::filesystem::path folder;
+  std::string source;  // What `mount` and `df` show: the image's path.
+  bool allow_other = false;
+  bool nonempty = false;
+  bool no_exec = false;
+};
+
+enum class UnmountResult { kDone, kBusy, kNotMounted };
+
+// A FUSE file system that was mounted by us. Not unmounted when this goes: the session ends first.
+class MountPoint {
+ public:
+  // Mounts read-only with nosuid,nodev,default_permissions; directly where we may, else through
+  // fusermount3. A dead daemon's mount on the folder is replaced.
+  // Throws Error: kBadMountPoint (missing, no folder, not empty, in use), kNoFuse.
+  [[nodiscard]] static MountPoint mount(const MountRequest& request);
+
+  // The open /dev/fuse of the mount, to serve it by. Only once.
+  [[nodiscard]] UniqueFd take_device() { return std::move(device_); }
+
+  // Absolute, without links.
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+
+  // Unmounts where nobody uses it. Throws Error when the attempt itself fails.
+  UnmountResult unmount() const;
+
+  // Unmounts when nobody went there since the last call, which only marked it (kBusy); that is more
+  // than not being in use. Always kBusy where we may not do it: fusermount3 can't.
+  UnmountResult expire() const;
+
+  // Takes it out of the folder tree; who uses it keeps it until he is done, and is served.
+  void detach() const;
+
+ private:
+  MountPoint(std::filesystem::path folder, UniqueFd device);
+
+  std::filesystem::path folder_;
+  UniqueFd device_;
+  std::string mount_device_;  // "MAJOR:MINOR", to be sure that what we unmount is ours.
+};
+
+// One line of /proc/self/mountinfo.
+struct MountEntry {
+  std::string device;  // "MAJOR:MINOR"
+  std::string type;
+  std::string source;
+};
+// What is mounted on a folder (absolute, without links), the last where several are.
+[[nodiscard]] std::optional<MountEntry> find_mount(const std::filesystem::path& folder);
+
+// The absolute path of a mount point, links resolved; works where the mount's daemon is dead too.
+[[nodiscard]] std::filesystem::path resolve_mount_point(const std::filesystem::path& folder);
+
+// `pyram-mount --unmount`. Throws Error (kBadMountPoint) where it is in use or not a mount of ours.
+void unmount_folder(const std::filesystem::path& folder);
+
+}  // namespace pyram

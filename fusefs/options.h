@@ -1,0 +1,47 @@
+// pyram-mount's command line: its own options, squashfuse_ll's, and mount(8)'s helper form.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pyram {
+
+enum class Action { kMount, kUnmount, kStatus };
+enum class Prefetch { kNone, kHot, kAll };
+enum class StatusFormat { kText, kJson, kPrometheus };
+
+struct Options {
+  Action action = Action::kMount;
+  std::filesystem::path image;
+  std::filesystem::path mount_point;
+  StatusFormat status_format = StatusFormat::kText;
+
+  bool foreground = false;
+  bool debug = false;
+  unsigned threads = 0;  // 0: as many as serve well here.
+  std::size_t cache_size = 8U << 20;
+  Prefetch prefetch = Prefetch::kHot;
+  std::uint64_t idle_timeout = 0;  // Seconds; 0: never.
+  int ready_fd = -1;
+
+  // From -o:
+  std::uint64_t offset = 0;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::filesystem::path notify_pipe;
+  bool allow_other = false;
+  bool allow_root = false;
+  bool nonempty = false;
+  bool no_exec = false;
+};
+
+// What to do, or nothing when --help or --version was all that was asked for (and is printed).
+// Throws Error (kUsage).
+[[nodiscard]] std::optional<Options> parse_options(int argc, const char* const* argv);
+
+}  // namespace pyram

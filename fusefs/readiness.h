@@ -1,0 +1,41 @@
+// Telling whoever waits that the mount serves, or why it does not: exactly once.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "support/error.h"
+#include "support/unique_fd.h"
+
+namespace pyram {
+
+// Not thread-safe: one thread at a time.
+class Readiness {
+ public:
+  // `descriptor` gets '+', or '-' and the error's text, and is then closed. `notify_pipe` (may be
+  // empty) gets squashfuse's 's' or 'f'.
+  Readiness(UniqueFd descriptor, std::filesystem::path notify_pipe)
+      : descriptor_(std::move(descriptor)), notify_pipe_(std::move(notify_pipe)) {}
+
+  // In a daemon that went to the background, also tell the process that started it.
+  void set_parent(UniqueFd parent) { parent_ = std::move(parent); }
+
+  void succeed();
+  void fail(const Error& error);
+
+ private:
+  void write_notify_pipe(char word);
+
+  UniqueFd descriptor_;
+  UniqueFd parent_;
+  std::filesystem::path notify_pipe_;
+};
+
+// Waits for what the child writes with set_parent's other end. Returns when it is ready, and throws
+// the child's Error when it is not.
+void wait_for_child(UniqueFd pipe);
+
+// Sends `state` ("READY=1") to systemd where it started us as a service of Type=notify.
+void notify_service_manager(const std::string& state);
+
+}  // namespace pyram

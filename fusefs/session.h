@@ -1,0 +1,45 @@
+// A FUSE connection and the threads that answer on it.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "fusefs/file_system.h"
+#include "support/unique_fd.h"
+
+struct fuse_session;
+
+namespace pyram {
+
+class Session {
+ public:
+  // `device` is an open /dev/fuse that belongs to a mount. `file_system` has to outlive the
+  // session. Throws Error (kNoFuse).
+  Session(FileSystem& file_system, UniqueFd device, bool debug);
+  // Waits for the threads to end.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Starts `threads` threads that answer until the file system is unmounted.
+  void start(unsigned threads);
+
+  // Readable (for poll) once a thread has ended, which is when the file system is not mounted any
+  // more or the connection is broken.
+  [[nodiscard]] int ended() const { return ended_.get(); }
+
+ private:
+  struct Destroy {
+    void operator()(fuse_session* session) const noexcept;
+  };
+
+  void serve();
+
+  UniqueFd ended_;
+  std::unique_ptr<fuse_session, Destroy> session_;
+  std::vector<std::jthread> threads_;
+};
+
+}  // namespace pyram
