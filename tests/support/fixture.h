@@ -37,8 +37,10 @@ class TemporaryFolder {
 
 [[nodiscard]] bool running_as_root();
 
-// The uid and gid that unprivileged tests run under: our own where we are not root.
+// The uids and gids that unprivileged tests run under (our own where we are not root); tests/run
+// gives them names, without which fusermount3 refuses to work.
 inline constexpr uid_t kPlainUser = 61234;
+inline constexpr uid_t kOtherUser = 61235;
 
 // `arguments` as a command that runs as the plain user, with no groups and no capabilities, in an
 // environment of nothing but PATH and `extra`. As root it goes through setpriv.
