@@ -3,15 +3,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "fusefs/daemon.h"
+#include "fusefs/extract.h"
 #include "fusefs/mount_point.h"
 #include "fusefs/options.h"
 #include "fusefs/readiness.h"
@@ -84,6 +87,19 @@ void mount(const pyram::Options& options) {
   }
 }
 
+void extract(const pyram::Options& options) {
+  pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), {});
+  try {
+    const unsigned processors = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
+    pyram::extract_image(options.image, options.mount_point,
+                         options.threads != 0 ? options.threads : processors);
+  } catch (const Error& error) {
+    readiness.fail(error);
+    throw;
+  }
+  readiness.succeed();
+}
+
 int run(int argc, char** argv) {
   const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
@@ -93,6 +109,9 @@ int run(int argc, char** argv) {
       break;
     case pyram::Action::kUnmount:
       pyram::unmount_folder(options->mount_point);
+      break;
+    case pyram::Action::kExtract:
+      extract(*options);
       break;
     case pyram::Action::kStatus:
       throw Error(ExitCode::kFailed, "--status is not built yet");

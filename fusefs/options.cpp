@@ -133,6 +133,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   bool single_threaded = false;
   bool unmount = false;
   bool status = false;
+  bool extract = false;
   app.add_option("places", places, "IMAGE MOUNTPOINT (only MOUNTPOINT with --status, --unmount)")
       ->required();
   app.add_option("-o", mount_options,
@@ -164,6 +165,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
                                               {"json", StatusFormat::kJson},
                                               {"prometheus", StatusFormat::kPrometheus}}));
   app.add_flag("--unmount", unmount, "Unmount, unless it is in use");
+  app.add_flag("--extract", extract,
+               "Mount nothing: unpack IMAGE as the new folder MOUNTPOINT, in the foreground");
 
   try {
     const std::filesystem::path self = argc > 0 ? argv[0] : "";
@@ -184,9 +187,14 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     throw usage(what);
   }
 
-  if (status && unmount) throw usage("--status and --unmount exclude each other");
-  options.action = status ? Action::kStatus : unmount ? Action::kUnmount : Action::kMount;
-  const std::size_t expected = options.action == Action::kMount ? 2 : 1;
+  if (status + unmount + extract > 1) {
+    throw usage("--status, --unmount and --extract exclude each other");
+  }
+  options.action = status    ? Action::kStatus
+                   : unmount ? Action::kUnmount
+                   : extract ? Action::kExtract
+                             : Action::kMount;
+  const std::size_t expected = status || unmount ? 1 : 2;
   if (places.size() != expected) {
     throw usage(expected == 2 ? "an image and a mount point are needed"
                               : "exactly one mount point is needed");

@@ -11,14 +11,14 @@
 
 namespace pyram {
 
-enum class Action { kMount, kUnmount, kStatus };
+enum class Action { kMount, kUnmount, kStatus, kExtract };
 enum class Prefetch { kNone, kHot, kAll };
 enum class StatusFormat { kText, kJson, kPrometheus };
 
 struct Options {
   Action action = Action::kMount;
   std::filesystem::path image;
-  std::filesystem::path mount_point;
+  std::filesystem::path mount_point;  // Of kExtract the folder to make.
   StatusFormat status_format = StatusFormat::kText;
 
   bool foreground = false;

@@ -64,8 +64,12 @@ class Trial {
   Trial(const RuntimeFolder& folder, const Image& image)
       : image_(renamed(image)), place_(folder, image_) {
     place_.make_mount_point();
+    place_.make_namespace_mount_point();
   }
-  ~Trial() { ::unlinkat(place_.folder().fd(), place_.name().c_str(), AT_REMOVEDIR); }
+  ~Trial() {
+    ::rmdir(place_.path().c_str());
+    ::rmdir(place_.namespace_path().c_str());
+  }
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
 
@@ -142,7 +146,8 @@ class Doctor {
 
   [[nodiscard]] Finding system() const {
     if (const auto found = system_mount(image_)) return {true, "mounted on " + found->path};
-    return {false, "root has mounted this image for nobody (" + std::string(kSystemMountRegistry) +
+    return {false, "root has not mounted this image for everybody (" +
+                       std::string(kSystemMountRegistry) +
                        "); as root: pyram-mount -o allow_other " + image_.path + " FOLDER"};
   }
 
@@ -173,7 +178,7 @@ class Doctor {
 
   [[nodiscard]] Finding mount_on_trial() const {
     const Trial trial(folder(), image_);
-    start_daemon(command(trial));
+    start_daemon(command(trial.place().path()));
     const bool seen = trial.place().open_mount().root.has_value();
     trial.place().remove_mount();
     if (!seen) return {false, "mounted, but the image has no interpreter in it"};
@@ -183,7 +188,8 @@ class Doctor {
   [[nodiscard]] Finding user_namespace() const {
     if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
     const Trial trial(folder(), image_);
-    const pid_t daemon = make_namespace_mount(trial.place(), command(trial));
+    const pid_t daemon =
+        make_namespace_mount(trial.place(), command(trial.place().namespace_path()));
     // In a child, as joining can't be undone.
     const pid_t pid = ::fork();
     if (pid == 0) ::_exit(join_namespace_mount(trial.place()) ? 0 : 1);
@@ -214,8 +220,8 @@ class Doctor {
     return *folder_;
   }
 
-  [[nodiscard]] std::vector<std::string> command(const Trial& trial) const {
-    return mount_command(image_, settings_, self_, trial.place().path(), false);
+  [[nodiscard]] std::vector<std::string> command(const std::string& mount_point) const {
+    return mount_command(image_, settings_, self_, mount_point, false);
   }
 
   const Image& image_;

@@ -45,9 +45,10 @@ void link_into_place(const ImagePlace& place, const std::string& target) {
 std::vector<ExtractionFolder> extraction_folders(const RuntimeFolder& folder) {
   const std::string name = "/pyram-" + std::to_string(::geteuid());
   const bool shared = folder.shared();
-  std::vector<ExtractionFolder> all{look_at(folder.path(), folder.path(), shared),
-                                    look_at("/dev/shm", "/dev/shm" + name, shared),
-                                    look_at("/tmp", "/tmp" + name, shared)};
+  std::vector<ExtractionFolder> all{look_at(folder.path(), folder.path(), shared)};
+  for (const std::string parent : {"/dev/shm", "/tmp"}) {
+    if (parent + name != folder.path()) all.push_back(look_at(parent, parent + name, shared));
+  }
   std::erase_if(all, [&](const ExtractionFolder& candidate) {
     return !candidate.executable || (!candidate.in_ram && candidate.path != folder.path());
   });

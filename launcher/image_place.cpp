@@ -41,9 +41,9 @@ UniqueFd ImagePlace::lock() const {
   return fd;
 }
 
-void ImagePlace::make_mount_point() const {
-  if (::mkdirat(folder_.fd(), name_.c_str(), 0700) != 0 && errno != EEXIST) {
-    throw system_error(ExitCode::kLauncherFailed, errno, "make the mount point " + quote(path_),
+void ImagePlace::make_folder(const std::string& path) {
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "make the mount point " + quote(path),
                        "set XDG_RUNTIME_DIR to a folder of yours with room in it");
   }
 }

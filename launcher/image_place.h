@@ -1,7 +1,8 @@
 // What a user's run-time folder holds about one image, all named STEM-KEY:
 //   STEM-KEY          the mount point
 //   STEM-KEY.lock     held (flock) by the start that is making a mount
-//   STEM-KEY.ns-N     where a mount in a user namespace is (namespace_mount.h)
+//   STEM-KEY.ns       the mount point of a mount in a user namespace
+//   STEM-KEY.ns-N     where the namespace of that mount is (namespace_mount.h)
 //   STEM-KEY.ram      the unpacked content, or a link to it (extraction.h)
 #pragma once
 
@@ -46,8 +47,12 @@ class ImagePlace {
   // Waits until no other start is making a mount of this image. Throws Error.
   [[nodiscard]] UniqueFd lock() const;
 
+  // As path(), for a mount in a user namespace.
+  [[nodiscard]] std::string namespace_path() const { return path_ + ".ns"; }
+
   // Throws Error. REQUIRES: the lock.
-  void make_mount_point() const;
+  void make_mount_point() const { make_folder(path_); }
+  void make_namespace_mount_point() const { make_folder(namespace_path()); }
 
   // REQUIRES: the lock, and that open_mount() said ENOTCONN: nobody serves the mount any more, so
   // whatever still uses it gets nothing but errors already. Throws Error.
@@ -57,6 +62,7 @@ class ImagePlace {
   void remove_mount() const { unmount(); }
 
  private:
+  static void make_folder(const std::string& path);
   void unmount() const;
 
   const RuntimeFolder& folder_;

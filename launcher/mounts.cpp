@@ -90,8 +90,8 @@ class Ladder {
     }
   }
 
-  [[nodiscard]] std::vector<std::string> command() const {
-    return mount_command(image_, settings_, self_, place_.path(), place_.folder().shared());
+  [[nodiscard]] std::vector<std::string> command(const std::string& mount_point) const {
+    return mount_command(image_, settings_, self_, mount_point, place_.folder().shared());
   }
 
   [[nodiscard]] Root fuse_mount() const {
@@ -102,7 +102,7 @@ class Ladder {
     place_.make_mount_point();
     int error = 0;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
-      start_daemon(command());
+      start_daemon(command(place_.path()));
       Found found = place_.open_mount();
       if (found.root) return *std::move(found.root);
       error = found.error;
@@ -111,9 +111,9 @@ class Ladder {
   }
 
   [[nodiscard]] Root namespace_mount() const {
-    place_.make_mount_point();
+    place_.make_namespace_mount_point();
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
-      make_namespace_mount(place_, command());
+      make_namespace_mount(place_, command(place_.namespace_path()));
       if (auto root = join_namespace_mount(place_)) return *std::move(root);
     }
     report_unusable(ENOENT);

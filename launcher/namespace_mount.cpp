@@ -99,7 +99,7 @@ std::optional<Root> join_namespace_mount(const ImagePlace& place) {
   if (!origin) return std::nullopt;
   const auto note = read_note(place, *origin);
   if (!note) return std::nullopt;
-  if (note->mount_namespace == *origin) return place.open_mount().root;
+  if (note->mount_namespace == *origin) return open_root(place.namespace_path()).root;
   const std::string process = "/proc/" + note->pid;
   const UniqueFd users(::open((process + "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
   const UniqueFd mounts(::open((process + "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
@@ -109,14 +109,14 @@ std::optional<Root> join_namespace_mount(const ImagePlace& place) {
     return std::nullopt;
   }
   // Held before we join: afterwards there is no way back if an idle unmount came between.
-  Found found = open_root(place.path(), process + "/root");
+  Found found = open_root(place.namespace_path(), process + "/root");
   if (!found.root) return std::nullopt;
 
   const KeptWorkingFolder folder;
   if (::setns(users.get(), CLONE_NEWUSER) != 0) return std::nullopt;
   if (::setns(mounts.get(), CLONE_NEWNS) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno,
-                       "join the namespace of the mount on " + quote(place.path()));
+                       "join the namespace of the mount on " + quote(place.namespace_path()));
   }
   folder.restore();
   return std::move(found.root);

@@ -23,10 +23,11 @@
 namespace pyram::launcher {
 
 // Joins the namespaces of the running mount, if there is one, and stays in the working folder.
-// Afterwards the mount is at the place's own path. Throws Error only when it went wrong half way.
+// Afterwards the mount is at place.namespace_path(). Throws Error only when it went wrong half way.
 [[nodiscard]] std::optional<Root> join_namespace_mount(const ImagePlace& place);
 
-// Mounts in new namespaces by running `daemon_command` (pyram-mount's path and arguments), and
+// Mounts in new namespaces by running `daemon_command` (pyram-mount's path and arguments, the mount
+// point being place.namespace_path()), and
 // writes the file. Returns the daemon's process id. Throws Error. REQUIRES: the place's lock, and a
 // mount point.
 pid_t make_namespace_mount(const ImagePlace& place, const std::vector<std::string>& daemon_command);
