@@ -25,6 +25,7 @@
 #include "fusefs/registry.h"
 #include "fusefs/session.h"
 #include "fusefs/statistics.h"
+#include "fusefs/status.h"
 #include "support/error.h"
 
 namespace pyram {
@@ -91,6 +92,12 @@ class Daemon {
       const std::uint64_t one = 1;
       [[maybe_unused]] const ssize_t ignored = ::write(ready.get(), &one, sizeof(one));
     });
+    const DaemonFacts facts{.image = image_path_.native(),
+                            .mount_point = mount.folder().native(),
+                            .threads = threads_,
+                            .cache_capacity = cache_.capacity(),
+                            .started = std::chrono::steady_clock::now()};
+    file_system_.on_status([&] { return describe_status(facts, statistics_); });
     Session session(file_system_, mount.take_device(), options_.debug);
     session.start(threads_);
     serve(session, mount, ready.get());

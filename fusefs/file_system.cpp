@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fusefs/fuse_api.h"
+#include "fusefs/status.h"
 #include "support/error.h"
 
 namespace pyram {
@@ -245,10 +246,18 @@ struct Operations {
     }
   }
 
-  // PyPy asks every file that it opens whether it is a terminal.
-  static void ioctl(fuse_req_t request, fuse_ino_t, unsigned int, void*, fuse_file_info*, unsigned,
-                    const void*, std::size_t, std::size_t) {
-    fuse_reply_err(request, ENOTTY);
+  static void ioctl(fuse_req_t request, fuse_ino_t node, unsigned int command, void*,
+                    fuse_file_info*, unsigned, const void*, std::size_t, std::size_t room) {
+    // PyPy asks every file that it opens whether it is a terminal: that is nearly all there is.
+    if (node != FUSE_ROOT_ID || command != kStatusCommand || room != kStatusSize) {
+      fuse_reply_err(request, ENOTTY);
+      return;
+    }
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      std::string text = fs.status_();
+      text.resize(kStatusSize, '\0');
+      fuse_reply_ioctl(request, 0, text.data(), text.size());
+    });
   }
 };
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "fusefs/file_reader.h"
@@ -42,6 +43,9 @@ class FileSystem {
   // Called when the kernel and we have agreed on how to talk: from then on requests are answered.
   void on_ready(std::function<void()> call) { ready_ = std::move(call); }
 
+  // What --status gets to see: called when it asks, from any thread.
+  void on_status(std::function<std::string()> call) { status_ = std::move(call); }
+
   // For fuse_session_new, together with a FileSystem as its user data.
   [[nodiscard]] static const fuse_lowlevel_ops& operations();
 
@@ -61,6 +65,7 @@ class FileSystem {
   const Presentation presentation_;
   ListingCache listings_;
   std::function<void()> ready_;
+  std::function<std::string()> status_;
 };
 
 // FUSE's number for an inode, and back. The kernel keeps 1 for the root.

@@ -18,6 +18,7 @@
 #include "fusefs/mount_point.h"
 #include "fusefs/options.h"
 #include "fusefs/readiness.h"
+#include "fusefs/status.h"
 #include "support/error.h"
 #include "support/io.h"
 
@@ -114,7 +115,11 @@ int run(int argc, char** argv) {
       extract(*options);
       break;
     case pyram::Action::kStatus:
-      throw Error(ExitCode::kFailed, "--status is not built yet");
+      pyram::write_full(
+          STDOUT_FILENO,
+          pyram::format_status(pyram::query_status(options->mount_point), options->status_format),
+          "the status");
+      break;
   }
   return 0;
 }

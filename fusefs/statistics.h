@@ -36,11 +36,14 @@ struct Statistics {
   Counter bytes_served;                    // Of file data, in answers to READ.
   Counter bytes_stored;                    // Of file data, put into the kernel's cache unasked.
   Counter blocks_decompressed;
-  Counter bytes_read;                          // From the image.
-  Counter bytes_decompressed;                  // What that became.
-  Counter cache_hits;                          // Blocks that were there already.
-  Counter cache_joins;                         // Blocks that another reader was decompressing.
-  std::atomic<std::uint64_t> cache_bytes = 0;  // What the block cache holds now.
+  Counter bytes_read;          // From the image.
+  Counter bytes_decompressed;  // What that became.
+  Counter cache_hits;          // Blocks that were there already.
+  Counter cache_joins;         // Blocks that another reader was decompressing.
+  Counter worker_restarts;
+  std::atomic<std::uint64_t> prefetch_total = 0;  // Bytes that are to be read ahead ...
+  std::atomic<std::uint64_t> prefetch_done = 0;   // ... and those that were.
+  std::atomic<std::uint64_t> cache_bytes = 0;     // What the block cache holds now.
 };
 
 }  // namespace pyram

@@ -1,0 +1,72 @@
+#include "fusefs/status.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <fstream>
+#include <sstream>
+#include <string_view>
+#include <utility>
+
+namespace pyram {
+namespace {
+
+// The requests that a read-only file system can get, by their number in linux/fuse.h.
+constexpr std::array<std::pair<std::size_t, std::string_view>, 22> kRequests = {{
+    {1, "lookup"},  {2, "forget"},     {3, "getattr"},  {5, "readlink"},      {14, "open"},
+    {15, "read"},   {17, "statfs"},    {18, "release"}, {22, "getxattr"},     {23, "listxattr"},
+    {25, "flush"},  {26, "init"},      {27, "opendir"}, {28, "readdir"},      {29, "releasedir"},
+    {34, "access"}, {36, "interrupt"}, {39, "ioctl"},   {42, "batch_forget"}, {44, "readdirplus"},
+    {46, "lseek"},  {52, "statx"},
+}};
+
+std::uint64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t size = 0;
+  std::uint64_t resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+std::string describe_status(const DaemonFacts& facts, const Statistics& statistics) {
+  using std::chrono::duration_cast;
+  using std::chrono::milliseconds;
+  const auto up = duration_cast<milliseconds>(std::chrono::steady_clock::now() - facts.started);
+  std::ostringstream out;
+  const auto line = [&](std::string_view name, const auto& value) {
+    out << name << '=' << value << '\n';
+  };
+  line("version", PYRAM_VERSION);
+  line("image", facts.image);
+  line("mount_point", facts.mount_point);
+  line("pid", ::getpid());
+  line("uptime_milliseconds", up.count());
+  line("threads", facts.threads);
+  line("worker_restarts", statistics.worker_restarts.value());
+  line("resident_bytes", resident_bytes());
+  line("cache_bytes", statistics.cache_bytes.load());
+  line("cache_capacity_bytes", facts.cache_capacity);
+  line("requests", statistics.all_requests());
+  std::uint64_t others = statistics.all_requests();
+  for (const auto& [opcode, name] : kRequests) {
+    const std::uint64_t count = statistics.requests[opcode].value();
+    others -= std::min(others, count);
+    line("requests_" + std::string(name), count);
+  }
+  line("requests_other", others);
+  line("errors", statistics.errors.value());
+  line("served_bytes", statistics.bytes_served.value());
+  line("stored_bytes", statistics.bytes_stored.value());
+  line("image_read_bytes", statistics.bytes_read.value());
+  line("decompressed_bytes", statistics.bytes_decompressed.value());
+  line("decompressed_blocks", statistics.blocks_decompressed.value());
+  line("cache_hits", statistics.cache_hits.value());
+  line("cache_joins", statistics.cache_joins.value());
+  line("prefetch_total_bytes", statistics.prefetch_total.load());
+  line("prefetch_done_bytes", statistics.prefetch_done.load());
+  return std::move(out).str();
+}
+
+}  // namespace pyram

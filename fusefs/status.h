@@ -1,0 +1,42 @@
+// What `pyram-mount --status` shows, and how it gets it out of the daemon.
+//
+// By an ioctl on the mount's root folder: whoever may use the mount may ask, no file has to be kept
+// anywhere that could go stale, and it works in any container that has the mount. The answer is
+// lines of NAME=VALUE; names are stable, new ones may come.
+#pragma once
+
+#include <sys/ioctl.h>
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <string>
+
+#include "fusefs/options.h"
+#include "fusefs/statistics.h"
+
+namespace pyram {
+
+// As large as an ioctl's answer may be without the daemon seeing the caller's memory.
+inline constexpr std::size_t kStatusSize = 8192;
+inline constexpr unsigned long kStatusCommand = _IOR('P', 0x51, std::byte[kStatusSize]);
+
+// What does not change while the daemon runs.
+struct DaemonFacts {
+  std::string image;
+  std::string mount_point;
+  unsigned threads = 0;
+  std::size_t cache_capacity = 0;
+  std::chrono::steady_clock::time_point started;
+};
+
+// The daemon's side. Thread-safe.
+[[nodiscard]] std::string describe_status(const DaemonFacts& facts, const Statistics& statistics);
+
+// The other side: asks the daemon of `mount_point`. Throws Error (kBadMountPoint).
+[[nodiscard]] std::string query_status(const std::filesystem::path& mount_point);
+
+// Lines of NAME=VALUE as a person or a program wants them.
+[[nodiscard]] std::string format_status(const std::string& lines, StatusFormat format);
+
+}  // namespace pyram

@@ -1,0 +1,109 @@
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <sstream>
+#include <vector>
+
+#include "fusefs/status.h"
+#include "support/error.h"
+#include "support/unique_fd.h"
+
+namespace pyram {
+namespace {
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+std::string json_string(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20) {
+      result.append("\\u00").push_back(kHex[byte >> 4]);
+      result.push_back(kHex[byte & 0xf]);
+      continue;
+    }
+    if (c == '"' || c == '\\') result.push_back('\\');
+    result.push_back(c);
+  }
+  return result += '"';
+}
+
+// Names of values that only ever grow end in _total for Prometheus.
+bool is_gauge(std::string_view name) {
+  return name == "threads" || name == "pid" || name == "resident_bytes" ||
+         name.starts_with("cache_bytes") || name.starts_with("cache_capacity") ||
+         name.starts_with("prefetch_") || name.starts_with("uptime_");
+}
+
+void write_text(std::ostream& out, std::string_view name, std::string_view value) {
+  std::string label(name);
+  std::ranges::replace(label, '_', ' ');
+  label.resize(std::max<std::size_t>(label.size(), 26), ' ');
+  out << label << ' ' << value << '\n';
+}
+
+void write_prometheus(std::ostream& out, std::string_view name, std::string_view value,
+                      std::string_view mount_point) {
+  if (!is_number(value)) return;
+  std::string labels = "{mount=" + json_string(mount_point);
+  std::string metric = "pyram_" + std::string(name);
+  constexpr std::string_view kRequests = "requests_";
+  if (name == "requests") return;  // The sum of those by kind.
+  if (name.starts_with(kRequests)) {
+    labels += ",kind=" + json_string(name.substr(kRequests.size()));
+    metric = "pyram_requests";
+  }
+  out << metric << (is_gauge(name) ? "" : "_total") << labels << "} " << value << '\n';
+}
+
+}  // namespace
+
+std::string query_status(const std::filesystem::path& mount_point) {
+  const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) {
+    throw system_error(ExitCode::kBadMountPoint, errno, "open " + quote(mount_point.native()),
+                       errno == ENOTCONN ? "the daemon of this mount is dead; unmount it" : "");
+  }
+  std::vector<char> answer(kStatusSize + 1);
+  if (::ioctl(folder.get(), kStatusCommand, answer.data()) != 0) {
+    throw Error(ExitCode::kBadMountPoint, "cannot ask " + quote(mount_point.native()) +
+                                              " for its status: no image is mounted there by "
+                                              "pyram-mount; give a mount point");
+  }
+  return answer.data();
+}
+
+std::string format_status(const std::string& lines, StatusFormat format) {
+  std::istringstream in(lines);
+  std::ostringstream out;
+  std::string mount_point;
+  std::string separator = "{";
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t equals = line.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string name = line.substr(0, equals);
+    const std::string value = line.substr(equals + 1);
+    if (name == "mount_point") mount_point = value;
+    switch (format) {
+      case StatusFormat::kText:
+        write_text(out, name, value);
+        break;
+      case StatusFormat::kJson:
+        out << separator << "\n  " << json_string(name) << ": "
+            << (is_number(value) ? value : json_string(value));
+        separator = ",";
+        break;
+      case StatusFormat::kPrometheus:
+        write_prometheus(out, name, value, mount_point);
+        break;
+    }
+  }
+  if (format == StatusFormat::kJson) out << "\n}\n";
+  return std::move(out).str();
+}
+
+}  // namespace pyram
