@@ -96,7 +96,10 @@ class Planner {
     if (S_ISDIR(entry.type)) {
       make_folder(path, entry.inode);
     } else if (S_ISLNK(entry.type)) {
-      if (::symlink(image_.link_target(entry.inode).c_str(), path.c_str()) != 0) {
+      const timespec time = time_of(image_.attributes(entry.inode));
+      const timespec times[2] = {time, time};
+      if (::symlink(image_.link_target(entry.inode).c_str(), path.c_str()) != 0 ||
+          ::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
         throw cannot("make the link ", path);
       }
     } else if (S_ISREG(entry.type)) {
