@@ -1,0 +1,185 @@
+#include "image-builder/build.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "image-builder/bytecode.h"
+#include "image-builder/embedded.h"
+#include "image-builder/layout.h"
+#include "image-builder/manifest.h"
+#include "image-builder/progress.h"
+#include "image-builder/source.h"
+#include "image-builder/strip_rules.h"
+#include "image-builder/supervisor.h"
+#include "support/error.h"
+#include "support/image_layout.h"
+#include "support/io.h"
+#include "support/unique_fd.h"
+
+namespace pyram::builder {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::size_t kPhases = 7;
+
+SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progress& progress) {
+  constexpr std::string_view kDebian = "debian:";
+  if (options.from.starts_with(kDebian)) {
+    DebianRequest request;
+    request.suite = options.from.substr(kDebian.size());
+    request.mirror = options.mirror;
+    request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
+    return fetch_debian(request, scratch.folder, progress);
+  }
+  throw Error(ExitCode::kUsage, "unknown source " + quote(options.from) +
+                                    ": it is debian:SUITE, tar:FILE or dir:PATH");
+}
+
+RuleTable all_rules(const BuildOptions& options) {
+  RuleTable table = parse_rules(default_rules(), "the built-in table");
+  for (const fs::path& file : options.rules) {
+    merge_rules(table, parse_rules(read_file(file), file.native()));
+  }
+  if (!options.strip.empty()) {
+    table.rules.push_back({"command-line", "named with --strip", options.strip});
+  }
+  table.keep.insert(table.keep.end(), options.keep.begin(), options.keep.end());
+  return table;
+}
+
+// The time that everything in the image gets: SOURCE_DATE_EPOCH, or that of the newest file of the
+// source, so that a later build of the same packages is the same.
+std::int64_t image_time(const SourceTree& source) {
+  if (const char* variable = std::getenv("SOURCE_DATE_EPOCH"); variable != nullptr) {
+    char* end = nullptr;
+    const long long value = std::strtoll(variable, &end, 10);
+    if (*variable == '\0' || *end != '\0' || value < 0 || value > 0xffffffffLL) {
+      throw Error(ExitCode::kUsage, std::string("SOURCE_DATE_EPOCH is ") + quote(variable) +
+                                        "; it is a number of seconds since 1970");
+    }
+    return value;
+  }
+  std::int64_t newest = 0;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(source.root)) {
+    struct stat status {};
+    if (!entry.is_symlink() && entry.is_regular_file() &&
+        ::stat(entry.path().c_str(), &status) == 0) {
+      newest = std::max<std::int64_t>(newest, status.st_mtim.tv_sec);
+    }
+  }
+  return newest;
+}
+
+// Has the finished file on disk, then under its name.
+void put_in_place(const fs::path& partial, const fs::path& output) {
+  const UniqueFd fd(::open(partial.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd folder(::open(output.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::fchmod(fd.get(), 0644) != 0 || ::fsync(fd.get()) != 0 ||
+      ::rename(partial.c_str(), output.c_str()) != 0 || !folder || ::fsync(folder.get()) != 0) {
+    throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(output.native()));
+  }
+}
+
+std::string megabytes(std::uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode,
+            const ImageTree& image, const fs::path& output) {
+  std::printf("%s: %s, Python %s on PyPy %s, %zu modules compiled\n", output.c_str(),
+              megabytes(fs::file_size(output)).c_str(), image.facts.python_version.c_str(),
+              image.facts.pypy_version.c_str(), bytecode.compiled);
+  for (const RuleResult& rule : rules) {
+    if (rule.files == 0) continue;
+    std::printf("  left out %6llu files, %9s: %s\n", static_cast<unsigned long long>(rule.files),
+                megabytes(rule.bytes).c_str(), rule.name.c_str());
+  }
+}
+
+int build_in(const BuildOptions& options, const Scratch& scratch) {
+  const RuleTable rules = all_rules(options);
+  Progress progress(kPhases, options.quiet);
+  const SourceTree source = get_source(options, scratch, progress);
+  SquashOptions squash = options.squash;
+  squash.time = image_time(source);
+
+  progress.phase("laying out the image");
+  ImageTree image = lay_out(source, scratch.folder / "image", scratch.folder);
+  const std::vector<RuleResult> stripped = apply_rules(rules, image.folders, image.tree);
+  complete(source, image, scratch.folder);
+  add_licences(source, image);
+  for (const std::string& note : image.notes) progress.note(note);
+
+  progress.phase("compiling the modules");
+  const BytecodeResult bytecode = compile_modules(image, scratch.folder);
+  normalise_modes(image.tree);
+
+  fs::create_directories(image.tree / layout::kMetadata);
+  const nlohmann::json manifest = make_manifest({source, image, stripped, bytecode, squash.time});
+  write_file(image.tree / layout::kManifest, manifest.dump(1) + "\n");
+  normalise_modes(image.tree);
+
+  progress.phase("compressing the image");
+  make_squashfs(image.tree, scratch.partial, squash);
+  put_in_place(scratch.partial, options.output);
+  progress.finish();
+  if (!options.quiet) report(stripped, bytecode, image, options.output);
+  return static_cast<int>(ExitCode::kOk);
+}
+
+// The folder that the build's intermediate files go into.
+fs::path choose_work_dir(const BuildOptions& options) {
+  if (!options.work_dir.empty()) return fs::absolute(options.work_dir);
+  if (const char* variable = std::getenv("TMPDIR"); variable != nullptr && *variable == '/') {
+    return variable;
+  }
+  return options.output.parent_path();
+}
+
+// Says now what would otherwise be found out after a minute's work.
+void check_output(const fs::path& output) {
+  const fs::path folder = output.parent_path();
+  if (!fs::is_directory(folder)) {
+    throw Error(ExitCode::kCannotWrite, "cannot write " + quote(output.native()) +
+                                            ": there is no folder " + quote(folder.native()));
+  }
+  if (::access(folder.c_str(), W_OK) != 0) {
+    throw system_error(ExitCode::kCannotWrite, errno, "write into " + quote(folder.native()));
+  }
+  if (fs::is_directory(output)) {
+    throw Error(ExitCode::kCannotWrite,
+                "cannot write " + quote(output.native()) + ": it is a folder; name a file in it");
+  }
+}
+
+}  // namespace
+
+fs::path default_cache() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {
+    return fs::path(cache) / "pyram";
+  }
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
+    return fs::path(home) / ".cache/pyram";
+  }
+  return {};
+}
+
+int build_image(const BuildOptions& given) {
+  BuildOptions options = given;
+  options.output = fs::absolute(options.output).lexically_normal();
+  check_output(options.output);
+  // Packages' files keep the modes that they come with, and ours get the usual ones.
+  ::umask(022);
+  return supervise(choose_work_dir(options), options.output,
+                   [&](const Scratch& scratch) { return build_in(options, scratch); });
+}
+
+}  // namespace pyram::builder

@@ -1,0 +1,33 @@
+// Building an image, from its source to the finished file.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "image-builder/squash.h"
+
+namespace pyram::builder {
+
+struct BuildOptions {
+  std::filesystem::path output;
+  std::string from = "debian:trixie";
+  std::string mirror;
+  std::filesystem::path cache;     // Empty: packages are not kept.
+  std::filesystem::path work_dir;  // Empty: $TMPDIR, or beside the output.
+  std::vector<std::string> keep;   // Patterns, as in strip.rules.
+  std::vector<std::string> strip;
+  std::vector<std::filesystem::path> rules;
+  SquashOptions squash;
+  bool quiet = false;
+};
+
+// Returns the program's exit code; what went wrong has been said on stderr then. The output exists
+// under its name only when it is whole. To be called from a single-threaded process.
+[[nodiscard]] int build_image(const BuildOptions& options);
+
+// Where packages are kept when nobody says: $XDG_CACHE_HOME/pyram or ~/.cache/pyram. Empty when
+// there is no home.
+[[nodiscard]] std::filesystem::path default_cache();
+
+}  // namespace pyram::builder

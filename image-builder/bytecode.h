@@ -1,0 +1,23 @@
+// Bytecode for every module of an image.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "image-builder/layout.h"
+
+namespace pyram::builder {
+
+struct BytecodeResult {
+  std::size_t compiled = 0;
+  std::vector<std::string> not_python;  // Files *.py that hold no valid source (templates).
+};
+
+// Compiles everything in the standard library and the package folders with the image's own
+// interpreter, on all cores. The bytecode is "unchecked-hash" (PEP 552): never stale, whatever the
+// files' times are. Throws Error (kBadSource) when the interpreter fails.
+[[nodiscard]] BytecodeResult compile_modules(const ImageTree& image,
+                                             const std::filesystem::path& work);
+
+}  // namespace pyram::builder

@@ -1,0 +1,46 @@
+#include "image-builder/embedded.h"
+
+// The assembler takes the files in; CMake makes this file anew when one of them has changed.
+#define PYRAM_EMBED(name, file)                   \
+  __asm__(                                        \
+      ".pushsection .rodata\n"                    \
+      ".globl pyram_embedded_" #name              \
+      "\n"                                        \
+      "pyram_embedded_" #name ": .incbin \"" file \
+      "\"\n"                                      \
+      ".globl pyram_embedded_" #name              \
+      "_end\n"                                    \
+      "pyram_embedded_" #name                     \
+      "_end: .byte 0\n"                           \
+      ".popsection");                             \
+  extern "C" const char pyram_embedded_##name[];  \
+  extern "C" const char pyram_embedded_##name##_end[]
+
+PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
+PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
+PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
+PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
+
+namespace pyram::builder {
+namespace {
+
+std::string_view between(const char* begin, const char* end) {
+  return {begin, static_cast<std::size_t>(end - begin)};
+}
+
+}  // namespace
+
+std::span<const std::byte> trampoline() {
+  return std::as_bytes(
+      std::span(between(pyram_embedded_trampoline, pyram_embedded_trampoline_end)));
+}
+
+std::string_view default_rules() { return between(pyram_embedded_rules, pyram_embedded_rules_end); }
+
+std::string_view facts_program() { return between(pyram_embedded_facts, pyram_embedded_facts_end); }
+
+std::string_view compile_program() {
+  return between(pyram_embedded_compile, pyram_embedded_compile_end);
+}
+
+}  // namespace pyram::builder

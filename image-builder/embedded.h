@@ -1,0 +1,20 @@
+// Files that are built into pyram-image, so that it works as a single program.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+namespace pyram::builder {
+
+// The ELF program that becomes bin/pypy3 of an image (trampoline.cpp).
+[[nodiscard]] std::span<const std::byte> trampoline();
+
+// The table of what is left out of images (strip.rules).
+[[nodiscard]] std::string_view default_rules();
+
+// Python programs that the image's own interpreter runs during a build (python/*.py).
+[[nodiscard]] std::string_view facts_program();
+[[nodiscard]] std::string_view compile_program();
+
+}  // namespace pyram::builder

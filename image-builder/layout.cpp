@@ -1,0 +1,353 @@
+#include "image-builder/layout.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <fstream>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "image-builder/elf_closure.h"
+#include "image-builder/elf_file.h"
+#include "image-builder/embedded.h"
+#include "support/error.h"
+#include "support/image_layout.h"
+#include "support/io.h"
+
+namespace pyram::builder {
+namespace fs = std::filesystem;
+namespace {
+
+// Follows symbolic links as they would be followed with `root` as the root.
+fs::path resolve(const fs::path& path, const fs::path& root) {
+  fs::path current = path;
+  for (int links = 0; links < 40 && fs::is_symlink(current); ++links) {
+    const fs::path target = fs::read_symlink(current);
+    current = target.is_absolute() ? root / target.relative_path()
+                                   : (current.parent_path() / target).lexically_normal();
+  }
+  return current;
+}
+
+bool is_below(const fs::path& path, const fs::path& folder) {
+  const fs::path relative = path.lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+// Moves things from a source into an image and remembers whose they were.
+class Mover {
+ public:
+  Mover(const SourceTree& source, ImageTree& image) : source_(source), image_(image) {}
+
+  // `from` is absolute, `to` relative to the image. Does nothing when `from` isn't there.
+  void take(const fs::path& from, const fs::path& to) {
+    if (!fs::exists(fs::symlink_status(from))) return;
+    if (fs::is_directory(fs::symlink_status(from))) {
+      fs::create_directories(image_.tree / to);
+      for (const fs::directory_entry& entry : fs::directory_iterator(from)) {
+        take(entry.path(), to / entry.path().filename());
+      }
+      return;
+    }
+    const fs::path target = image_.tree / to;
+    fs::create_directories(target.parent_path());
+    if (const auto owner = source_.owners.find(from.lexically_relative(source_.root).native());
+        owner != source_.owners.end()) {
+      image_.owners[to.native()] = owner->second;
+    }
+    if (fs::is_symlink(from)) {
+      take_link(from, to);
+    } else if (source_.movable) {
+      fs::rename(from, target);
+    } else {
+      fs::copy_file(from, target);
+    }
+  }
+
+ private:
+  // A link stays one where its target comes along. Debian's python3-django, for one, has links into
+  // another package's folder: then the file that is meant comes in the link's place.
+  void take_link(const fs::path& from, const fs::path& to) {
+    const fs::path target = fs::read_symlink(from);
+    const fs::path inside = (to.parent_path() / target).lexically_normal();
+    const bool stays = target.is_relative() && is_below(inside, ".") &&
+                       (target.native().find("..") == std::string::npos);
+    if (stays) {
+      fs::create_symlink(target, image_.tree / to);
+      return;
+    }
+    const fs::path real = resolve(from, source_.root);
+    if (fs::is_regular_file(real) && is_below(real, source_.root)) {
+      fs::copy_file(real, image_.tree / to);
+    } else {
+      image_.notes.push_back("left out the link " + quote(to.native()) + ": its target " +
+                             quote(target.native()) + " is not in the source");
+    }
+  }
+
+  const SourceTree& source_;
+  ImageTree& image_;
+};
+
+fs::path find_program_file(const SourceTree& source) {
+  for (const char* name : {"bin/pypy3", "bin/pypy"}) {
+    const fs::path program = resolve(source.prefix / name, source.root);
+    if (fs::exists(program)) {
+      if (!is_elf(program)) {
+        throw Error(ExitCode::kBadSource,
+                    quote(program.native()) +
+                        " is no program file of this machine's kind; name the "
+                        "folder of an installed PyPy");
+      }
+      return program;
+    }
+  }
+  throw Error(ExitCode::kBadSource, "there is no PyPy in " + quote(source.prefix.native()) +
+                                        ": bin/pypy3 is missing; name the folder that holds bin/ "
+                                        "and lib/");
+}
+
+// A script that starts with "#!...python3" made to start with the interpreter beside it. An image
+// has no fixed place, so the first line is the shell's: to Python the second is a string.
+std::optional<std::string> relocatable_script(const std::string& text) {
+  const std::size_t end = text.find('\n');
+  if (!text.starts_with("#!") || end == std::string::npos) return std::nullopt;
+  const std::string first = text.substr(0, end);
+  if (first.find("python") == std::string::npos && first.find("pypy") == std::string::npos) {
+    return std::nullopt;
+  }
+  return "#!/bin/sh\n"
+         "'''exec' \"$(dirname \"$(readlink -f \"$0\")\")/pypy3\" \"$0\" \"$@\"\n"
+         "' '''\n" +
+         text.substr(end + 1);
+}
+
+void take_scripts(const SourceTree& source, ImageTree& image) {
+  if (!fs::is_directory(source.prefix / "bin")) return;
+  for (const fs::directory_entry& entry : fs::directory_iterator(source.prefix / "bin")) {
+    const fs::path real = resolve(entry.path(), source.root);
+    const std::string name = entry.path().filename().native();
+    // PyPy's own helpers there (pypy3compile, pip) serve an installed PyPy.
+    if (name.starts_with("pypy") || name.starts_with("pip") || name.starts_with("py3")) continue;
+    if (!fs::is_regular_file(real) || fs::file_size(real) > (1 << 16) || is_elf(real)) continue;
+    const auto script = relocatable_script(read_file(real));
+    if (!script) continue;
+    const fs::path to = fs::path("bin") / name;
+    fs::create_directories(image.tree / "bin");
+    write_file(image.tree / to, *script);
+    fs::permissions(image.tree / to, fs::perms(0755));
+    if (const auto owner = source.owners.find(real.lexically_relative(source.root).native());
+        owner != source.owners.end()) {
+      image.owners[to.native()] = owner->second;
+    }
+  }
+}
+
+void append(const fs::path& file, std::string_view text) {
+  write_file(file, read_file(file) + std::string(text));
+}
+
+// What the standard library has to know about living in an image. Each piece is appended, so that
+// it doesn't depend on how a version's text reads.
+void adapt_standard_library(const ImageTree& image) {
+  const fs::path stdlib = image.facts.stdlib;
+  // encodings is imported at every start, also with -I and -S: the cheapest place there is.
+  append(
+      stdlib / "encodings/__init__.py",
+      "\n# Pyram: lets a program see that it runs out of an image.\n"
+      "sys.pyram_version_info = type(sys.version_info)((" +
+          [] {
+            std::string version = PYRAM_VERSION;
+            std::replace(version.begin(), version.end(), '.', ',');
+            return version;
+          }() +
+          ", 'final', 0))\n");
+  for (const fs::directory_entry& entry : fs::directory_iterator(stdlib)) {
+    const std::string name = entry.path().filename().native();
+    if (!name.starts_with("_sysconfigdata") || !name.ends_with(".py")) continue;
+    append(entry.path(),
+           "\n# Pyram: what the image brings, found where the image is.\n"
+           "def _pyram():\n"
+           "    import os, sys\n"
+           "    share = os.path.join(sys.base_prefix, 'share')\n"
+           "    zones = build_time_vars.get('TZPATH') or '/usr/share/zoneinfo'\n"
+           "    build_time_vars['TZPATH'] = zones + ':' + os.path.join(share, 'zoneinfo')\n"
+           "    build_time_vars['WHEEL_PKG_DIR'] = os.path.join(share, 'python-wheels')\n"
+           "_pyram()\n");
+  }
+  const fs::path ensurepip = stdlib / "ensurepip/__init__.py";
+  if (fs::exists(ensurepip) && fs::exists(image.tree / "share/python-wheels")) {
+    append(
+        ensurepip,
+        "\n# Pyram: pip's wheel lies in the image; there need not be one of setuptools. pip finds\n"
+        "# by itself that it can't write into the image, and installs for the user.\n"
+        "_WHEEL_PKG_DIR = os.path.join(sys.base_prefix, 'share', 'python-wheels')\n"
+        "_PACKAGE_NAMES = tuple(sorted(_find_packages(_WHEEL_PKG_DIR), reverse=True))\n"
+        "_PROJECTS = [project for project in _PROJECTS if project[0] in _PACKAGE_NAMES]\n"
+        "def _ensurepip_is_disabled_in_debian_for_system():\n"
+        "    pass\n");
+  }
+}
+
+// `-m pip` without an installed pip: runs the wheel. In a virtual environment an installed pip
+// comes first.
+constexpr char kPipModule[] =
+    R"("""Runs pip out of the wheel that the image holds for ensurepip."""
+
+import glob
+import os
+import sys
+
+
+def _use_wheel():
+    wheels = sorted(glob.glob(os.path.join(sys.base_prefix, "share", "python-wheels", "pip-*.whl")))
+    if not wheels:
+        raise ImportError("this image holds no wheel of pip")
+    sys.path.insert(0, wheels[-1])
+
+
+if __name__ == "__main__":
+    _use_wheel()
+    import runpy
+
+    runpy.run_module("pip", run_name="__main__", alter_sys=True)
+else:
+    _use_wheel()
+    del sys.modules[__name__]
+    import pip  # noqa: now the wheel's
+)";
+
+void add_pip_module(const ImageTree& image) {
+  if (!fs::exists(image.tree / "share/python-wheels") || image.facts.sites.empty()) return;
+  const fs::path site = image.facts.sites.back();
+  if (!fs::exists(site / "pip")) write_file(site / "pip.py", kPipModule);
+}
+
+void make_entry_points(ImageTree& image, const std::string& short_version) {
+  const fs::path interpreter = image.tree / layout::kInterpreter;
+  const auto bytes = trampoline();
+  fs::create_directories(interpreter.parent_path());
+  write_file(interpreter, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  fs::permissions(interpreter, fs::perms(0755));
+  for (const std::string& name :
+       {std::string("pypy"), std::string("python"), std::string("python3"), "pypy" + short_version,
+        "python" + short_version}) {
+    const fs::path link = interpreter.parent_path() / name;
+    fs::remove(link);
+    fs::create_symlink(interpreter.filename(), link);
+  }
+}
+
+// The file that a loader's absolute path means: in the source, else on this machine.
+std::optional<fs::path> find_loader(const SourceTree& source, const fs::path& path) {
+  for (const fs::path& candidate :
+       {source.root / path.relative_path(), source.root / "usr" / path.relative_path()}) {
+    const fs::path real = resolve(candidate, source.root);
+    if (fs::exists(real)) return real;
+  }
+  std::error_code missing;
+  const fs::path real = fs::canonical(path, missing);
+  return missing ? std::nullopt : std::optional(real);
+}
+
+// Where libraries come from. A loader and a C library belong together, so the loader's own folder
+// is the first; beside the program is where portable builds have theirs.
+Runtime find_runtime(const SourceTree& source, const fs::path& program) {
+  const std::string named = read_elf_facts(program).loader;
+  if (named.empty()) {
+    throw Error(ExitCode::kBadSource, "cannot make an image of " + quote(program.native()) +
+                                          ": it is linked statically or names no loader");
+  }
+  const std::optional<fs::path> loader = find_loader(source, named);
+  if (!loader) {
+    throw Error(ExitCode::kBadSource, "cannot find the loader " + quote(named) + " that " +
+                                          quote(program.native()) +
+                                          " needs; install the C library that it was built for");
+  }
+  Runtime runtime{*loader, {loader->parent_path()}};
+  const auto add = [&](const fs::path& folder) { runtime.library_folders.push_back(folder); };
+  std::for_each(source.library_folders.begin(), source.library_folders.end(), add);
+  add(program.parent_path());
+  if (!is_below(*loader, source.root)) {
+    const std::vector<fs::path> system = system_library_folders();
+    std::for_each(system.begin(), system.end(), add);
+  }
+  return runtime;
+}
+
+void add_libraries(const SourceTree& source, ImageTree& image) {
+  const auto copy = [&](const fs::path& from, const fs::path& to) {
+    fs::create_directories((image.tree / to).parent_path());
+    fs::copy_file(from, image.tree / to);
+    fs::permissions(image.tree / to, fs::perms(0755));
+    const auto owner = source.owners.find(from.lexically_relative(source.root).native());
+    if (owner != source.owners.end()) image.owners[to.native()] = owner->second;
+  };
+  const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
+  const auto closure = library_closure({image.tree, image.runtime.library_folders, loader_name});
+  copy(image.runtime.loader, layout::kLoader);
+  for (const auto& [name, found] : closure) {
+    copy(found.file, fs::path(layout::kLibraries) / name);
+    image.libraries.push_back(name);
+  }
+}
+
+}  // namespace
+
+ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path& work) {
+  ImageTree image;
+  image.tree = tree;
+  const fs::path program = find_program_file(source);
+  image.runtime = find_runtime(source, program);
+  const Starter before = through_loader(image.runtime.loader, image.runtime.library_folders,
+                                        program, source.prefix / "bin" / program.filename());
+  const InterpreterFacts facts = ask(before, work);
+  if (!is_below(facts.stdlib, source.prefix)) {
+    throw Error(ExitCode::kBadSource, "the interpreter in " + quote(source.prefix.native()) +
+                                          " finds its standard library elsewhere, in " +
+                                          quote(facts.stdlib.native()) + "; its lib/ is not whole");
+  }
+  fs::create_directories(tree);
+  Mover mover(source, image);
+  mover.take(program, layout::kProgram);
+  image.folders.stdlib = facts.stdlib.lexically_relative(source.prefix);
+  mover.take(facts.stdlib, image.folders.stdlib);
+  for (const fs::path& site : facts.sites) {
+    if (!is_below(site, source.prefix)) continue;
+    image.folders.sites.push_back(site.lexically_relative(source.prefix));
+    mover.take(site, image.folders.sites.back());
+  }
+  for (const char* folder : {"share/zoneinfo", "share/python-wheels", "share/common-licenses"}) {
+    mover.take(source.prefix / folder, folder);
+  }
+  mover.take(source.prefix / "LICENSE", "share/doc/pypy/copyright");
+  take_scripts(source, image);
+  make_entry_points(image, facts.short_version);
+  return image;
+}
+
+void complete(const SourceTree& source, ImageTree& image, const fs::path& work) {
+  add_libraries(source, image);
+  image.starter.words = {(image.tree / layout::kInterpreter).native()};
+  image.facts = ask(image.starter, work);
+  adapt_standard_library(image);
+  add_pip_module(image);
+}
+
+void normalise_modes(const fs::path& tree) {
+  const auto set = [](const fs::path& path, mode_t mode) {
+    if (::chmod(path.c_str(), mode) != 0) {
+      throw system_error(ExitCode::kCannotWrite, errno, "set the mode of " + quote(path.native()));
+    }
+  };
+  set(tree, 0755);
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(tree)) {
+    if (entry.is_symlink()) continue;
+    const bool executable =
+        (entry.status().permissions() & fs::perms::owner_exec) != fs::perms::none;
+    set(entry.path(), entry.is_directory() || executable ? 0755 : 0644);
+  }
+}
+
+}  // namespace pyram::builder

@@ -1,0 +1,85 @@
+#include "image-builder/manifest.h"
+
+#include <algorithm>
+#include <set>
+
+#include "support/error.h"
+
+namespace pyram::builder {
+namespace fs = std::filesystem;
+namespace {
+
+std::set<std::string> used_packages(const ImageTree& image) {
+  std::set<std::string> used;
+  for (const auto& [path, package] : image.owners) {
+    if (fs::exists(fs::symlink_status(image.tree / path))) used.insert(package);
+  }
+  return used;
+}
+
+}  // namespace
+
+void add_licences(const SourceTree& source, ImageTree& image) {
+  for (const std::string& package : used_packages(image)) {
+    const fs::path from = source.prefix / "share/doc" / package / "copyright";
+    const fs::path to = fs::path("share/doc") / package / "copyright";
+    // Some packages' folder is a link to another's: what is meant is copied.
+    if (!fs::is_regular_file(from)) continue;
+    fs::create_directories((image.tree / to).parent_path());
+    fs::copy_file(from, image.tree / to, fs::copy_options::overwrite_existing);
+    image.owners[to.native()] = package;
+  }
+}
+
+nlohmann::json make_manifest(const ManifestParts& parts) {
+  const ImageTree& image = parts.image;
+  nlohmann::json result;
+  result["format"] = 1;
+  result["pyram"] = PYRAM_VERSION;
+  result["time"] = parts.time;
+  result["source"] = parts.source.description;
+  result["python"] = {{"implementation", image.facts.implementation},
+                      {"python", image.facts.python_version},
+                      {"pypy", image.facts.pypy_version},
+                      {"version", image.facts.version_text},
+                      {"cache_tag", image.facts.cache_tag},
+                      {"soabi", image.facts.soabi},
+                      {"platform", image.facts.platform},
+                      {"stdlib", image.folders.stdlib},
+                      {"sites", image.folders.sites}};
+  result["libraries"] = image.libraries;
+  result["modules_compiled"] = parts.bytecode.compiled;
+  result["not_compiled"] = parts.bytecode.not_python;
+
+  result["packages"] = nlohmann::json::array();
+  const std::set<std::string> used = used_packages(image);
+  for (const Package& package : parts.source.packages) {
+    if (package.kind == "deb" && !used.contains(package.name)) continue;
+    result["packages"].push_back({{"name", package.name},
+                                  {"version", package.version},
+                                  {"kind", package.kind},
+                                  {"source", package.source},
+                                  {"sha256", package.sha256},
+                                  {"licences", package.licences}});
+  }
+  result["stripped"] = nlohmann::json::array();
+  for (const RuleResult& rule : parts.rules) {
+    result["stripped"].push_back(
+        {{"rule", rule.name}, {"why", rule.why}, {"files", rule.files}, {"bytes", rule.bytes}});
+  }
+  nlohmann::json& files = result["files"] = nlohmann::json::object();
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(image.tree)) {
+    const std::string path = entry.path().lexically_relative(image.tree);
+    if (entry.is_symlink()) {
+      files[path] = {{"link", fs::read_symlink(entry.path()).native()}};
+    } else if (entry.is_regular_file()) {
+      files[path] = {{"size", entry.file_size()}};
+      if (const auto owner = image.owners.find(path); owner != image.owners.end()) {
+        files[path]["package"] = owner->second;
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace pyram::builder

@@ -1,0 +1,32 @@
+// .pyram/manifest.json: what an image holds and where it came from. docs/image-format.md has the
+// fields.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "image-builder/bytecode.h"
+#include "image-builder/layout.h"
+#include "image-builder/source.h"
+#include "image-builder/strip_rules.h"
+
+namespace pyram::builder {
+
+struct ManifestParts {
+  const SourceTree& source;
+  const ImageTree& image;
+  const std::vector<RuleResult>& rules;
+  const BytecodeResult& bytecode;
+  std::int64_t time;
+};
+
+// The licences of the packages whose files are in the image are put into share/doc by this.
+// Packages of which nothing is in the image are not listed.
+[[nodiscard]] nlohmann::json make_manifest(const ManifestParts& parts);
+
+// Copies the copyright files of the packages that brought files; before make_manifest.
+void add_licences(const SourceTree& source, ImageTree& image);
+
+}  // namespace pyram::builder

@@ -1,0 +1,50 @@
+// Where an image's files come from.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "image-builder/progress.h"
+
+namespace pyram::builder {
+
+// One thing that was put into an image: a Debian package, a wheel.
+struct Package {
+  std::string name;
+  std::string version;
+  std::string kind;                   // "deb", "wheel", "pypy"
+  std::string source;                 // Where it came from: a URL or a file's name.
+  std::string sha256;                 // Of the package file; empty for what has none.
+  std::vector<std::string> licences;  // Short names as the package says them.
+};
+
+// An interpreter and what belongs to it, unpacked and ready to be moved into an image.
+struct SourceTree {
+  std::filesystem::path root;    // The top; symbolic links to absolute paths are relative to it.
+  std::filesystem::path prefix;  // Holds bin/, lib/ and share/: root/usr, or the root itself.
+  bool movable = false;          // Files may be moved away: it is ours.
+  std::vector<std::filesystem::path> library_folders;
+  std::vector<Package> packages;
+  std::map<std::string, std::string> owners;  // Path relative to root -> package name.
+  std::string description;                    // "debian:trixie"
+};
+
+// What a `debian:` source takes, beside the suite.
+struct DebianRequest {
+  std::string suite;
+  std::string mirror;                 // Empty: the machine's own, or deb.debian.org.
+  std::vector<std::string> packages;  // Beside what every image has.
+  std::filesystem::path cache;        // Where packages are kept; empty: nowhere.
+};
+
+// Fetches through apt in a private root below `work` and unpacks into it. Verified by Debian's
+// archive keys; the machine's own apt state and packages are neither read nor changed, except that
+// its proxy and mirror are used. Works without root.
+// Throws Error: kMissingTool without apt or Debian's keyring, kBadSource for what cannot be fetched
+// or verified, kCannotWrite where unpacking runs out of space.
+[[nodiscard]] SourceTree fetch_debian(const DebianRequest& request,
+                                      const std::filesystem::path& work, Progress& progress);
+
+}  // namespace pyram::builder

@@ -1,0 +1,25 @@
+// Writes a tree as a SquashFS file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "image-builder/progress.h"
+
+namespace pyram::builder {
+
+struct SquashOptions {
+  std::string compressor = "zstd";
+  int level = 19;                     // Of zstd; other compressors take their own default.
+  std::uint64_t block_size = 131072;  // Bytes.
+  std::int64_t time = 0;              // Every time in the image, in seconds since 1970.
+  std::filesystem::path sort_file;    // mksquashfs's sort file; may be empty.
+};
+
+// The same tree and options give the same bytes. Throws Error: kMissingTool without mksquashfs,
+// kCannotWrite when it fails.
+void make_squashfs(const std::filesystem::path& tree, const std::filesystem::path& file,
+                   const SquashOptions& options);
+
+}  // namespace pyram::builder
