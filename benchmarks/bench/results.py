@@ -15,6 +15,7 @@ class Suite:
     def __init__(self, name, title, quick, contenders, settings):
         self.name, self.title, self.quick = name, title, quick
         self.contenders, self.settings = contenders, settings
+        self.matrix = False  # the suite may set it: works are then "TABLE: COLUMN"
         self.samples, self.units, self.commands, self.gaps, self.notes = {}, {}, {}, {}, []
 
     def add(self, work, contender, value, unit):
@@ -36,7 +37,8 @@ class Suite:
         self.notes.append(text)
 
     def record(self):
-        return {"title": self.title, "quick": self.quick, "samples": self.samples,
+        return {"title": self.title, "quick": self.quick, "matrix": self.matrix,
+                "samples": self.samples,
                 "units": self.units, "commands": self.commands, "gaps": self.gaps,
                 "notes": self.notes}
 
@@ -86,7 +88,29 @@ def number(value):
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def matrices(record):
+    """Works named "TABLE: COLUMN" as {table: (columns, {contender: {column: median}}, unit)}."""
+    tables = {}
+    for work, samples in record["samples"].items():
+        table, column = work.split(": ", 1)
+        columns, lines, _ = tables.setdefault(table, ([], {}, record["units"][work]))
+        columns.append(column)
+        for contender in sorted(samples, key=_place):
+            lines.setdefault(contender, {})[column] = median(samples[contender])
+    return tables
+
+
 def print_tables(record):
+    if record["matrix"]:
+        for table, (columns, lines, unit) in matrices(record).items():
+            print(f"\n{record['title']}: {table} ({unit})")
+            print(" " * 18 + "  ".join(columns))
+            for contender in sorted(lines, key=_place):
+                cells = (number(lines[contender][c]) if c in lines[contender] else "-"
+                         for c in columns)
+                print(f"  {contender:16}" + "  ".join(
+                    f"{cell:>{len(column)}}" for cell, column in zip(cells, columns)))
+        return
     last = None
     for work, contender, middle, wide, ratio, tries, unit in rows(record):
         if work != last:

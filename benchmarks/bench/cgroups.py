@@ -1,0 +1,118 @@
+"""Groups of processes with a slow disk, half a core or little memory: cgroups, version 1 or 2.
+
+A command enters the group through its own shell before anything is mounted, so that a FUSE
+daemon, being its child, is in the group as well. Kernel mounts read through a loop device, whose
+worker the kernel charges to the group that asked; verify() shows that by counting."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from .machine import WORK, Missing, disk_of, limits
+from .timing import Command
+
+BASE = Path("/sys/fs/cgroup")
+V2 = (BASE / "cgroup.controllers").exists()
+_FILES = {  # what is set: (controller, file of version 1, file of version 2)
+    "read_bps": ("blkio", "blkio.throttle.read_bps_device", "io.max"),
+    "cpu": ("cpu", "cpu.cfs_quota_us", "cpu.max"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.max"),
+}
+
+
+class Group:
+    """A cgroup that exists from __enter__ to __exit__, one folder per controller in version 1."""
+
+    def __init__(self, name, controllers):
+        if "cgroups" in limits():
+            raise Missing(limits()["cgroups"])
+        name = f"pyram-bench-{name}-{os.getpid()}"
+        if V2:
+            available = (BASE / "cgroup.subtree_control").read_text().split()
+            absent = [c for c in controllers if {"blkio": "io"}.get(c, c) not in available]
+            self.folders = {controller: BASE / name for controller in controllers}
+        else:
+            absent = [c for c in controllers if not (BASE / c / "cgroup.procs").exists()]
+            self.folders = {controller: BASE / controller / name for controller in controllers}
+        if absent:
+            raise Missing(f"the cgroup controllers {', '.join(absent)} are not to be had here")
+
+    def __enter__(self):
+        for folder in self.folders.values():
+            folder.mkdir(exist_ok=True)
+        return self
+
+    def __exit__(self, *_):
+        for folder in set(self.folders.values()):
+            for _ in range(200):  # a daemon that was just told to go needs a moment to be gone
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                    break
+                time.sleep(0.02)
+
+    def set(self, what, value):
+        """read_bps in bytes a second, cpu in cores, memory in bytes."""
+        controller, old, new = _FILES[what]
+        text = {"read_bps": f"{disk_of(WORK)} rbps={value}" if V2 else f"{disk_of(WORK)} {value}",
+                "cpu": f"{int(value * 100000)} 100000" if V2 else str(int(value * 100000)),
+                "memory": str(value)}[what]
+        (self.folders[controller] / (new if V2 else old)).write_text(text)
+
+    def inside(self, command):
+        """The command, entering the group first."""
+        entries = " && ".join(f"echo $$ > {folder}/cgroup.procs"
+                              for folder in sorted(set(self.folders.values())))
+        return Command(f"{entries} && {command.script}", command.environment)
+
+    def bytes_read(self):
+        """What the group's processes had read from our disk so far."""
+        folder, disk = self.folders["blkio"], disk_of(WORK)
+        if V2:
+            for line in (folder / "io.stat").read_text().splitlines():
+                if line.startswith(disk + " "):
+                    return int(dict(p.split("=") for p in line.split()[1:])["rbytes"])
+            return 0
+        for line in (folder / "blkio.throttle.io_service_bytes").read_text().splitlines():
+            if line.startswith(f"{disk} Read"):
+                return int(line.split()[2])
+        return 0
+
+    def memory(self):
+        """Bytes charged to the group now: all of them, and by kind."""
+        folder = self.folders["memory"]
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        if V2:
+            used = int((folder / "memory.current").read_text())
+            kinds = {"private": int(stat["anon"]), "page cache": int(stat["file"])
+                     - int(stat["shmem"]), "tmpfs": int(stat["shmem"]),
+                     "kernel": int(stat.get("kernel", 0))}
+        else:
+            used = int((folder / "memory.usage_in_bytes").read_text())
+            shmem = int(stat.get("shmem", 0))
+            kinds = {"private": int(stat["rss"]), "page cache": int(stat["cache"]) - shmem,
+                     "tmpfs": shmem,
+                     "kernel": int((folder / "memory.kmem.usage_in_bytes").read_text())}
+        return used, kinds
+
+    def peak(self):
+        name = "memory.peak" if V2 else "memory.max_usage_in_bytes"
+        with contextlib.suppress(OSError):
+            return int((self.folders["memory"] / name).read_text())
+        return 0
+
+    def reset_peak(self):
+        name = "memory.peak" if V2 else "memory.max_usage_in_bytes"
+        with contextlib.suppress(OSError):
+            (self.folders["memory"] / name).write_text("0")
+
+
+def disk_bytes_read():
+    """What the whole machine had read from our disk so far, once nothing is under way any more
+    (a throttled group's read-ahead goes on after the command has ended)."""
+    stat = Path("/sys/dev/block") / disk_of(WORK) / "stat"
+    last = -1
+    while last != (now := int(stat.read_text().split()[2])):
+        last = now
+        time.sleep(0.5)
+    return now * 512

@@ -1,0 +1,91 @@
+"""constrained: the starts again on a slow disk, with half a core, and in little memory."""
+
+import random
+
+from ..cgroups import Group, disk_bytes_read
+from ..machine import Missing, drop_caches, limits
+from ..timing import Command, measure
+from .start import WORK as STARTS
+
+TITLE = "Start under constraints"
+CONTENDERS = ["original", "squashfs", "erofs", "squashfuse_ll", "pyram-mount", "pyram",
+              "ancestor", "cpython"]
+MIB = 1 << 20
+
+
+def run(bench):
+    for what in ("caches", "cgroups"):
+        if what in limits():
+            raise Missing(limits()[what])
+    _verify(bench)
+    quick = bench.quick
+    for rate in (20, 5):
+        if not (quick and rate == 5):
+            _work(bench, f"disk of {rate} MB/s", ["blkio"], {"read_bps": rate * 1000 * 1000},
+                  "pass", tries=1 if quick else 5)
+    if not quick:
+        _work(bench, "disk of 20 MB/s", ["blkio"], {"read_bps": 20 * 1000 * 1000}, "django", 3)
+    _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "pass", tries=1 if quick else 7)
+    if quick:
+        return
+    _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "django", 3)
+    for memory in (96, 64, 48):
+        for work in ("pass", "django"):
+            _work(bench, f"{memory} MiB of memory", ["memory"], {"memory": memory * MIB}, work, 3)
+
+
+def _work(bench, constraint, controllers, settings, work, tries):
+    """Cold starts; each in a group of its own, so that nothing charged before is left in it."""
+    arguments, expect = STARTS[work]
+    title = f"{constraint}: cold {work}"
+    field = [c for c in bench.contenders if not (bench.quick and c.name == "ancestor")]
+    for _ in range(tries):
+        for contender in random.sample(field, len(field)):
+            contender.unmount()
+            drop_caches()
+            try:
+                with Group("start", controllers) as group:
+                    try:
+                        for what, value in settings.items():
+                            group.set(what, value)
+                        command = group.inside(contender.cold(arguments))
+                        bench.command(title, contender, command)
+                        sample = measure(command, expect)
+                    finally:
+                        contender.unmount()
+                bench.add(title, contender, sample.seconds * 1000, "ms")
+            except (Missing, OSError) as reason:
+                bench.missing(f"{contender.name}: {title}", reason)
+
+
+def _verify(bench):
+    """Does the slow disk hold for each contender? Reads the interpreter's library in a group of
+    20 MB/s, and sees how much of what the whole machine read meanwhile was charged to the group
+    and at which pace it came."""
+    rate = 20 * 1000 * 1000
+    for contender in bench.contenders:
+        if contender.name in ("cpython", "ancestor", "pyram"):
+            continue
+        library = "$(ls %s/lib/pyram/libpypy3*.so %s/lib/*/libpypy3*.so 2>/dev/null | head -1)"
+        mount = contender.mount_script()
+        read = "cat " + library.replace("%s", str(contender.root())) + " >/dev/null"
+        contender.unmount()
+        drop_caches()
+        try:
+            with Group("verify", ["blkio"]) as group:
+                group.set("read_bps", rate)
+                before = disk_bytes_read()
+                sample = measure(group.inside(Command(f"{mount} && {read}" if mount else read)))
+                contender.unmount()
+                machine, charged = disk_bytes_read() - before, group.bytes_read()
+        except (Missing, OSError) as reason:
+            bench.missing(f"{contender.name}: whether the throttle holds", reason)
+            continue
+        finally:
+            contender.unmount()
+        pace = charged / sample.seconds
+        holds = charged >= 0.9 * machine and pace <= 1.6 * rate
+        bench.add("throttle: MB read through the group", contender, charged / 1e6, "MB")
+        bench.note(f"throttle of 20 MB/s, {contender.name}: {charged / 1e6:.1f} MB of the machine's "
+                   f"{machine / 1e6:.1f} MB charged to the group, {pace / 1e6:.1f} MB/s: "
+                   f"{'holds' if holds else 'DOES NOT HOLD'}")
