@@ -1,0 +1,105 @@
+"""files: the mounted tree as a file system: read whole, read at random, listed, looked up."""
+
+import json
+import os
+import random
+import shlex
+import subprocess
+
+from ..machine import Missing, drop_caches, limits, need
+from ..timing import Command, measure
+
+TITLE = "File system"
+CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll", "pyram-mount"]
+
+_MISSING_NAMES = """
+import os, sys
+for n in range(10000):
+    try:
+        os.stat("%s/lib/python3/no-such-module-%d.py" % (sys.argv[1], n))
+    except FileNotFoundError:
+        pass
+"""
+
+
+def _works(root):
+    """{work: shell command} on the tree under root."""
+    place = shlex.quote(str(root))
+    names = f"/usr/bin/python3 -S -E -c {shlex.quote(_MISSING_NAMES)} {place}"
+    return {
+        "whole tree, 1 reader": f"find {place} -type f -print0 | xargs -0 -n 64 cat >/dev/null",
+        "whole tree, 2 readers":
+            f"find {place} -type f -print0 | xargs -0 -n 64 -P 2 cat >/dev/null",
+        "whole tree, 4 readers":
+            f"find {place} -type f -print0 | xargs -0 -n 64 -P 4 cat >/dev/null",
+        "find": f"find {place} >/dev/null",
+        "stat of every file": f"find {place} -printf '%s %T@\\n' >/dev/null",
+        "10,000 missing names": names,
+    }
+
+
+def run(bench):
+    if "caches" in limits():
+        raise Missing(limits()["caches"])
+    turns = 1 if bench.quick else 5
+    # Each tree against the driver of the same files: the original has others than the image.
+    field = [c for c in bench.contenders if c.name != "original" or not bench.quick]
+    for turn in range(turns):
+        for contender in random.sample(field, len(field)):
+            try:
+                _shell_works(bench, contender, turn)
+                _fio(bench, contender)
+            except (Missing, OSError) as reason:
+                bench.missing(f"{contender.name}: file system", reason)
+            finally:
+                contender.unmount()
+
+
+def _shell_works(bench, contender, turn):
+    contender.unmount()
+    contender.mount()
+    for work, script in _works(contender.root()).items():
+        if bench.quick and work.endswith(("1 reader", "4 readers")):
+            continue
+        for state in ("cold", "warm"):
+            if state == "cold":
+                contender.unmount()  # also forgets what the kernel knows of a FUSE mount's files
+                drop_caches()
+                contender.mount()
+            elif work.startswith("10,000"):
+                measure(Command(script))
+            bench.command(f"{state}: {work}", contender, Command(script))
+            bench.add(f"{state}: {work}", contender, measure(Command(script)).seconds * 1000, "ms")
+
+
+def _fio(bench, contender):
+    """Random 4 KiB reads of the interpreter's library by four jobs, cold, each byte once."""
+    fio = need("fio")
+    contender.unmount()
+    drop_caches()
+    contender.mount()
+    try:
+        library = _library(contender.root())
+        reads = 2000 if bench.quick else 6000
+        command = [fio, "--name=random", f"--filename={library}", "--readonly", "--rw=randread",
+                   "--bs=4k", "--numjobs=4", "--thread", f"--number_ios={reads}", "--randseed=7",
+                   "--ioengine=psync", "--invalidate=0", "--group_reporting",
+                   "--output-format=json"]
+        line = shlex.join(command)
+        bench.command("cold: random 4 KiB reads", contender, line)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Missing(f"fio failed: {done.stderr.strip()[:200]}")
+        job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]["read"]
+        bench.add("cold: random 4 KiB reads, 4 jobs", contender, job["runtime"], "ms")
+    finally:
+        contender.unmount()
+
+
+def _library(root):
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.startswith("libpypy3") and name.endswith(".so") and not os.path.islink(path):
+                return path
+    raise Missing(f"no libpypy3*.so below {root}")
