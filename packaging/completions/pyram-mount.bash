@@ -1,0 +1,43 @@
+# bash completion for pyram-mount                                          -*- shell-script -*-
+
+_pyram_mount() {
+  local cur prev words cword
+  _init_completion || return
+
+  case $prev in
+    --prefetch)
+      mapfile -t COMPREPLY < <(compgen -W 'none hot all' -- "$cur")
+      return
+      ;;
+    --format)
+      mapfile -t COMPREPLY < <(compgen -W 'text json prometheus' -- "$cur")
+      return
+      ;;
+    -o)
+      local before=
+      [[ $cur == *,* ]] && before=${cur%,*},
+      mapfile -t COMPREPLY < <(compgen -P "$before" -W 'allow_other allow_root offset= timeout=
+        uid= gid= notify_pipe= nonempty noexec ro' -- "${cur##*,}")
+      [[ ${COMPREPLY[*]-} == *= ]] && compopt -o nospace
+      return
+      ;;
+    --threads | --cache-size | --idle-timeout | --ready-fd)
+      return
+      ;;
+  esac
+
+  if [[ $cur == -* ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$("$1" --help 2>/dev/null |
+      grep -oE "^ +-[^ ]+" | tr -s " ," "\n\n" | sed "s/=.*//")" -- "$cur")
+    [[ ${COMPREPLY[*]-} == *= ]] && compopt -o nospace
+    return
+  fi
+  case " ${words[*]} " in
+    *' --status '* | *' --unmount '*)
+      mapfile -t COMPREPLY < <(compgen -W "$(awk '$3 == "fuse.pyram" { print $2 }' /proc/mounts)" \
+        -- "$cur")
+      ;;
+    *) _filedir ;;
+  esac
+} &&
+  complete -F _pyram_mount pyram-mount

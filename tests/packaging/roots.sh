@@ -1,0 +1,97 @@
+# shellcheck shell=bash disable=SC2154,SC2016
+# Fresh Debian roots for tests of packages. Sourced; needs root.
+#
+#   make_root SUITE   sets `root` to a new root of Debian 12 (bookworm) or 13 (trixie), as
+#                     debootstrap's minbase makes it, with /proc, /dev and name resolution
+#   in_root CMD...    runs CMD in it as root, with a clean environment
+#   as_user CMD...    the same as the plain user `user` (uid 61234)
+#   remove_root       unmounts and removes it
+#
+# What debootstrap made is kept in build/cache/roots: it is the same every time, and slow.
+
+cache=$source_folder/build/cache/roots
+root=''
+
+skip() { echo "SKIPPED: $*"; exit 77; }
+
+[ "$(id -u)" = 0 ] || skip "root is needed to make a root file system"
+[ -c /dev/fuse ] || skip "there is no /dev/fuse"
+command -v debootstrap >/dev/null || skip "debootstrap is not installed"
+
+mirror() {
+  if [ -n "${PYRAM_DEBIAN_MIRROR:-}" ]; then
+    echo "$PYRAM_DEBIAN_MIRROR"
+    return
+  fi
+  apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
+    grep -m1 '/debian$' || echo http://deb.debian.org/debian
+}
+
+libssl_of() { [ "$1" = bookworm ] && echo libssl3 || echo libssl3t64; }
+
+# Two tests may want the same root at once.
+cached_root() {
+  local suite=$1 archive=$cache/$1.tar folder
+  mkdir -p "$cache"
+  (
+    flock 9
+    [ -f "$archive" ] && exit 0
+    folder=$(mktemp -d "$cache/$suite.XXXXXX")
+    if debootstrap --variant=minbase "$suite" "$folder" "$(mirror)" >"$folder.log" 2>&1 &&
+      cp /etc/resolv.conf "$folder/etc/" &&
+      chroot "$folder" apt-get -q update >>"$folder.log" 2>&1 &&
+      # Kept for the installations in the tests, which then need no network.
+      chroot "$folder" apt-get -qy install --download-only fuse3 squashfs-tools \
+        debian-archive-keyring ca-certificates "$(libssl_of "$suite")" >>"$folder.log" 2>&1 &&
+      tar -C "$folder" -cf "$archive.part" .; then
+      mv "$archive.part" "$archive"
+      rm -rf "$folder" "$folder.log"
+    else
+      tail -5 "$folder.log"
+      rm -rf "$folder" "$folder.log" "$archive.part"
+      exit 1
+    fi
+  ) 9>"$archive.lock"
+}
+
+make_root() {
+  cached_root "$1" || skip "debootstrap could not make a root of $1 (see above)"
+  root=$(mktemp -d "$cache/test-$1.XXXXXX")
+  tar -C "$root" -xf "$cache/$1.tar"
+  chmod 755 "$root"
+  mount_in_root
+  echo 'user:x:61234:61234::/home/user:/bin/sh' >>"$root/etc/passwd"
+  echo 'user:x:61234:' >>"$root/etc/group"
+  mkdir -p "$root/home/user"
+  chown 61234:61234 "$root/home/user"
+}
+
+mount_in_root() {
+  mount -t proc proc "$root/proc"
+  mount --bind /dev "$root/dev"
+  mount -t tmpfs -o mode=755 tmpfs "$root/run"
+}
+
+in_root() {
+  chroot "$root" env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+}
+
+as_user() {
+  chroot --userspec=61234:61234 --groups=61234 "$root" env -i HOME=/home/user LC_ALL=C.UTF-8 \
+    PATH=/usr/local/bin:/usr/bin:/bin "$@"
+}
+
+# Mounts below the root, deepest first.
+mounts_in_root() { awk -v root="$root/" 'index($5, root) == 1 { print $5 }' /proc/self/mountinfo | sort -r; }
+
+# A daemon that serves a mount of the root ends when its mount goes.
+remove_root() {
+  local folder
+  [ -n "$root" ] || return 0
+  mounts_in_root | while read -r folder; do
+    umount "$folder" 2>/dev/null || umount -l "$folder"
+  done
+  rm -rf --one-file-system "$root"
+  root=''
+}
