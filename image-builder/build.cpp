@@ -8,8 +8,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 
 #include "image-builder/bytecode.h"
+#include "image-builder/elf_closure.h"
+#include "image-builder/elf_relr.h"
 #include "image-builder/embedded.h"
 #include "image-builder/layout.h"
 #include "image-builder/manifest.h"
@@ -37,6 +40,8 @@ SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progr
     request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
     return fetch_debian(request, scratch.folder, progress);
   }
+  constexpr std::string_view kFolder = "dir:";
+  if (options.from.starts_with(kFolder)) return use_folder(options.from.substr(kFolder.size()));
   throw Error(ExitCode::kUsage, "unknown source " + quote(options.from) +
                                     ": it is debian:SUITE, tar:FILE or dir:PATH");
 }
@@ -55,7 +60,7 @@ RuleTable all_rules(const BuildOptions& options) {
 
 // The time that everything in the image gets: SOURCE_DATE_EPOCH, or that of the newest file of the
 // source, so that a later build of the same packages is the same.
-std::int64_t image_time(const SourceTree& source) {
+std::int64_t image_time(const ImageTree& image) {
   if (const char* variable = std::getenv("SOURCE_DATE_EPOCH"); variable != nullptr) {
     char* end = nullptr;
     const long long value = std::strtoll(variable, &end, 10);
@@ -65,15 +70,7 @@ std::int64_t image_time(const SourceTree& source) {
     }
     return value;
   }
-  std::int64_t newest = 0;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(source.root)) {
-    struct stat status {};
-    if (!entry.is_symlink() && entry.is_regular_file() &&
-        ::stat(entry.path().c_str(), &status) == 0) {
-      newest = std::max<std::int64_t>(newest, status.st_mtim.tv_sec);
-    }
-  }
-  return newest;
+  return image.newest;
 }
 
 // Has the finished file on disk, then under its name.
@@ -83,6 +80,22 @@ void put_in_place(const fs::path& partial, const fs::path& output) {
   if (!fd || ::fchmod(fd.get(), 0644) != 0 || ::fsync(fd.get()) != 0 ||
       ::rename(partial.c_str(), output.c_str()) != 0 || !folder || ::fsync(folder.get()) != 0) {
     throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(output.native()));
+  }
+}
+
+// Packs what the loader would read at every start. Only where the image's C library knows the
+// packed form, which it says by the name that libraries ask it for.
+void pack_libraries(const ImageTree& image) {
+  const fs::path libc = image.tree / layout::kLibraries / "libc.so.6";
+  if (!fs::exists(libc) || read_file(libc).find("GLIBC_ABI_DT_RELR") == std::string::npos) return;
+  for (const fs::path& file : elf_files(image.tree)) {
+    const std::string text = read_file(file);
+    const auto view = std::as_bytes(std::span(text));
+    std::vector<std::byte> bytes(view.begin(), view.end());
+    if (pack_relative_relocations(bytes, file.lexically_relative(image.tree)).packed == 0) continue;
+    const fs::perms mode = fs::status(file).permissions();
+    write_file(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    fs::permissions(file, mode);
   }
 }
 
@@ -108,13 +121,13 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   const RuleTable rules = all_rules(options);
   Progress progress(kPhases, options.quiet);
   const SourceTree source = get_source(options, scratch, progress);
-  SquashOptions squash = options.squash;
-  squash.time = image_time(source);
-
   progress.phase("laying out the image");
   ImageTree image = lay_out(source, scratch.folder / "image", scratch.folder);
+  SquashOptions squash = options.squash;
+  squash.time = image_time(image);
   const std::vector<RuleResult> stripped = apply_rules(rules, image.folders, image.tree);
   complete(source, image, scratch.folder);
+  if (options.pack_elf) pack_libraries(image);
   add_licences(source, image);
   for (const std::string& note : image.notes) progress.note(note);
 

@@ -19,6 +19,7 @@ struct BuildOptions {
   std::vector<std::string> strip;
   std::vector<std::filesystem::path> rules;
   SquashOptions squash;
+  bool pack_elf = true;  // Relative relocations as DT_RELR.
   bool quiet = false;
 };
 

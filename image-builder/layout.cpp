@@ -56,6 +56,10 @@ class Mover {
         owner != source_.owners.end()) {
       image_.owners[to.native()] = owner->second;
     }
+    struct stat status {};
+    if (::stat(from.c_str(), &status) == 0) {
+      image_.newest = std::max<std::int64_t>(image_.newest, status.st_mtim.tv_sec);
+    }
     if (fs::is_symlink(from)) {
       take_link(from, to);
     } else if (source_.movable) {
@@ -91,6 +95,8 @@ class Mover {
 };
 
 fs::path find_program_file(const SourceTree& source) {
+  // In an unpacked image bin/pypy3 is our own program.
+  if (fs::exists(source.prefix / layout::kProgram)) return source.prefix / layout::kProgram;
   for (const char* name : {"bin/pypy3", "bin/pypy"}) {
     const fs::path program = resolve(source.prefix / name, source.root);
     if (fs::exists(program)) {
@@ -144,8 +150,11 @@ void take_scripts(const SourceTree& source, ImageTree& image) {
   }
 }
 
+// Adds a piece of ours to the end of a file, in place of one that is there from an earlier build.
 void append(const fs::path& file, std::string_view text) {
-  write_file(file, read_file(file) + std::string(text));
+  constexpr std::string_view kOurs = "\n# Pyram: ";
+  const std::string before = read_file(file);
+  write_file(file, before.substr(0, before.find(kOurs)) + std::string(text));
 }
 
 // What the standard library has to know about living in an image. Each piece is appended, so that
@@ -241,6 +250,7 @@ void make_entry_points(ImageTree& image, const std::string& short_version) {
 
 // The file that a loader's absolute path means: in the source, else on this machine.
 std::optional<fs::path> find_loader(const SourceTree& source, const fs::path& path) {
+  if (fs::exists(source.prefix / layout::kLoader)) return source.prefix / layout::kLoader;
   for (const fs::path& candidate :
        {source.root / path.relative_path(), source.root / "usr" / path.relative_path()}) {
     const fs::path real = resolve(candidate, source.root);
@@ -269,7 +279,7 @@ Runtime find_runtime(const SourceTree& source, const fs::path& program) {
   const auto add = [&](const fs::path& folder) { runtime.library_folders.push_back(folder); };
   std::for_each(source.library_folders.begin(), source.library_folders.end(), add);
   add(program.parent_path());
-  if (!is_below(*loader, source.root)) {
+  if (source.system_libraries) {
     const std::vector<fs::path> system = system_library_folders();
     std::for_each(system.begin(), system.end(), add);
   }
@@ -301,7 +311,7 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   const fs::path program = find_program_file(source);
   image.runtime = find_runtime(source, program);
   const Starter before = through_loader(image.runtime.loader, image.runtime.library_folders,
-                                        program, source.prefix / "bin" / program.filename());
+                                        program, source.prefix / "bin/pypy3");
   const InterpreterFacts facts = ask(before, work);
   if (!is_below(facts.stdlib, source.prefix)) {
     throw Error(ExitCode::kBadSource, "the interpreter in " + quote(source.prefix.native()) +

@@ -1,6 +1,7 @@
 // Makes an image's tree out of a source: support/image_layout.h says where things lie.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -24,6 +25,7 @@ struct ImageTree {
   RuleFolders folders;         // The standard library and the packages, in the image.
   std::map<std::string, std::string> owners;  // Path in the image -> package name.
   std::vector<std::string> notes;             // What a person should know of.
+  std::int64_t newest = 0;  // When the newest of the source's files was made, since 1970.
   // Set by complete():
   Starter starter;                     // The image's own interpreter, by its own bin/pypy3.
   InterpreterFacts facts;              // What it says of itself in its new place.

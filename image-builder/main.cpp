@@ -4,12 +4,21 @@
 #include <exception>
 
 #include "image-builder/build.h"
+#include "image-builder/info.h"
 #include "support/error.h"
 #include "support/io.h"
 
 namespace {
 
 using pyram::ExitCode;
+
+struct InfoOptions {
+  std::string image;
+  std::string other;
+  bool json = false;
+};
+
+void print(const std::string& text) { pyram::write_full(STDOUT_FILENO, text, "standard output"); }
 
 void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) {
   CLI::App* command = app.add_subcommand("build", "make an image");
@@ -36,8 +45,24 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_option("--level", options.squash.level, "compression level of zstd")
       ->check(CLI::Range(1, 22))
       ->capture_default_str();
+  command->add_flag("!--no-elf-packing", options.pack_elf,
+                    "leave the shared libraries' relocations as they are");
   command->add_flag("-q,--quiet", options.quiet, "print errors only");
   command->callback([&options, &code] { code = pyram::builder::build_image(options); });
+}
+
+void add_info(CLI::App& app, InfoOptions& options) {
+  CLI::App* info = app.add_subcommand("info", "show what an image holds");
+  info->add_option("IMAGE", options.image, "the image")->required();
+  info->add_flag("--json", options.json, "for programs: the manifest and the file's own facts");
+  info->callback(
+      [&options] { print(pyram::builder::describe_image(options.image, options.json)); });
+
+  CLI::App* diff = app.add_subcommand("diff", "show what differs between two images");
+  diff->add_option("OLD", options.image, "an image")->required();
+  diff->add_option("NEW", options.other, "another")->required();
+  diff->callback(
+      [&options] { print(pyram::builder::compare_images(options.image, options.other)); });
 }
 
 }  // namespace
@@ -52,6 +77,8 @@ int main(int argc, char** argv) {
     pyram::builder::BuildOptions build;
     build.cache = pyram::builder::default_cache();
     add_build(app, build, code);
+    InfoOptions info;
+    add_info(app, info);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "support/error.h"
+#include "image-builder/digest.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
@@ -73,7 +73,7 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
     if (entry.is_symlink()) {
       files[path] = {{"link", fs::read_symlink(entry.path()).native()}};
     } else if (entry.is_regular_file()) {
-      files[path] = {{"size", entry.file_size()}};
+      files[path] = {{"size", entry.file_size()}, {"sha256", sha256_of_file(entry.path())}};
       if (const auto owner = image.owners.find(path); owner != image.owners.end()) {
         files[path]["package"] = owner->second;
       }

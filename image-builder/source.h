@@ -22,9 +22,10 @@ struct Package {
 
 // An interpreter and what belongs to it, unpacked and ready to be moved into an image.
 struct SourceTree {
-  std::filesystem::path root;    // The top; symbolic links to absolute paths are relative to it.
-  std::filesystem::path prefix;  // Holds bin/, lib/ and share/: root/usr, or the root itself.
-  bool movable = false;          // Files may be moved away: it is ours.
+  std::filesystem::path root;     // The top; symbolic links to absolute paths are relative to it.
+  std::filesystem::path prefix;   // Holds bin/, lib/ and share/: root/usr, or the root itself.
+  bool movable = false;           // Files may be moved away: it is ours.
+  bool system_libraries = false;  // What it lacks may come from this machine.
   std::vector<std::filesystem::path> library_folders;
   std::vector<Package> packages;
   std::map<std::string, std::string> owners;  // Path relative to root -> package name.
@@ -46,5 +47,8 @@ struct DebianRequest {
 // or verified, kCannotWrite where unpacking runs out of space.
 [[nodiscard]] SourceTree fetch_debian(const DebianRequest& request,
                                       const std::filesystem::path& work, Progress& progress);
+
+// An installed PyPy, or an unpacked image, which stays as it is. Throws Error (kBadSource).
+[[nodiscard]] SourceTree use_folder(const std::filesystem::path& folder);
 
 }  // namespace pyram::builder
