@@ -1,6 +1,7 @@
 #include "launcher/daemon.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -62,11 +63,12 @@ void raise_limits() {
   }
 }
 
-// In the child. Returns an errno value when exec failed. `ready` is -1 or above kReadyFd.
-int become(const std::vector<char*>& argv, int ready) {
+// In the child. Returns an errno value when exec failed. `ready` and `errors` (for stderr) are -1
+// or above kReadyFd.
+int become(const std::vector<char*>& argv, int ready, int errors) {
   const int null = ::open("/dev/null", O_RDWR);
   if (null < 0 || ::dup2(null, STDIN_FILENO) < 0 || ::dup2(null, STDOUT_FILENO) < 0 ||
-      ::dup2(null, STDERR_FILENO) < 0) {
+      ::dup2(errors >= 0 ? errors : null, STDERR_FILENO) < 0) {
     return errno;
   }
   if (ready >= 0 && ::dup2(ready, kReadyFd) < 0) return errno;
@@ -79,6 +81,8 @@ int become(const std::vector<char*>& argv, int ready) {
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   raise_limits();
+  // The caller's folder stays removable and unmountable. All our paths are absolute.
+  if (::chdir("/") != 0) return errno;
   ::execve(argv[0], argv.data(), environ);
   return errno;
 }
@@ -106,6 +110,19 @@ pid_t fork_or_throw(const std::string& program) {
   return pid;
 }
 
+// Holds what the daemon writes to stderr before it can speak through the pipe: a complaint about
+// its options. Not a second pipe, which nobody would read later.
+UniqueFd make_error_file() {
+  const UniqueFd low(::memfd_create("pyram-mount errors", MFD_CLOEXEC));
+  return UniqueFd(low ? ::fcntl(low.get(), F_DUPFD_CLOEXEC, kReadyFd + 1) : -1);
+}
+
+std::string read_error_file(int fd) {
+  std::array<char, 1024> buffer;
+  const ssize_t size = ::pread(fd, buffer.data(), buffer.size(), 0);
+  return size <= 0 ? std::string() : std::string(buffer.data(), static_cast<std::size_t>(size));
+}
+
 // Everything that the daemon says, up to end of file or to its '+'.
 std::string read_answer(int fd) {
   std::string text;
@@ -119,15 +136,17 @@ std::string read_answer(int fd) {
   }
 }
 
-void check_answer(std::string_view answer, int status, const std::string& program) {
+void check_answer(std::string_view answer, std::string_view errors, int status,
+                  const std::string& program) {
   if (answer.starts_with('+')) return;
-  if (answer.size() > 1) {
-    const std::string_view line = answer.substr(1, answer.find('\n') - 1);
-    throw Error(status != 0 ? static_cast<ExitCode>(status) : ExitCode::kFailed, std::string(line));
-  }
-  throw Error(ExitCode::kLauncherFailed, "cannot mount: " + quote(program) + " ended with " +
-                                             std::to_string(status) +
-                                             " and didn't say why; run it by hand with -f");
+  std::string_view text = answer.size() > 1 ? answer.substr(1) : errors;
+  text = text.substr(0, text.find('\n'));
+  constexpr std::string_view kName = "pyram-mount: ";
+  if (text.starts_with(kName)) text.remove_prefix(kName.size());
+  const auto code = status != 0 ? static_cast<ExitCode>(status) : ExitCode::kFailed;
+  if (!text.empty()) throw Error(code, std::string(text));
+  throw Error(code, "cannot mount: " + quote(program) + " ended with " + std::to_string(status) +
+                        " and didn't say why; run it by hand with -f");
 }
 
 std::vector<std::string> with_options(const std::vector<std::string>& arguments,
@@ -147,16 +166,18 @@ const std::array<std::string, 2>& ready_options() {
 
 void start_daemon(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
+  const UniqueFd errors = make_error_file();
   const std::vector<std::string> all = with_options(arguments, ready_options());
   const std::vector<char*> argv = pointers(all);
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
-    const int error = become(argv, ready.writer.get());
+    const int error = become(argv, ready.writer.get(), errors.get());
     give_up(ready.writer.get(), "run " + quote(all.front()), error);
   }
   ready.writer.reset();
   const std::string answer = read_answer(ready.reader.get());
-  check_answer(answer, wait_for(pid), all.front());
+  const int status = wait_for(pid);
+  check_answer(answer, read_error_file(errors.get()), status, all.front());
 }
 
 pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
@@ -176,14 +197,13 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
     ::setsid();
     const pid_t self = ::getpid();
     [[maybe_unused]] const ssize_t n = ::write(number.writer.get(), &self, sizeof self);
-    [[maybe_unused]] const int changed = ::chdir("/");
-    const int error = become(argv, ready.writer.get());
+    const int error = become(argv, ready.writer.get(), -1);
     give_up(ready.writer.get(), "run " + quote(all.front()), error);
   }
   ready.writer.reset();
   number.writer.reset();
   const std::string answer = read_answer(ready.reader.get());
-  check_answer(answer, wait_for(pid), all.front());
+  check_answer(answer, {}, wait_for(pid), all.front());
   pid_t daemon = 0;
   if (::read(number.reader.get(), &daemon, sizeof daemon) != sizeof daemon) {
     throw Error(ExitCode::kLauncherFailed, "cannot find the process of pyram-mount");
@@ -195,7 +215,7 @@ int run_quietly(const std::vector<std::string>& arguments) {
   const std::vector<char*> argv = pointers(arguments);
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
-    [[maybe_unused]] const int error = become(argv, -1);
+    [[maybe_unused]] const int error = become(argv, -1, -1);
     ::_exit(127);
   }
   return wait_for(pid);

@@ -13,6 +13,13 @@ bool is_number(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// As pyram-mount takes it: a number, and perhaps K, M or G (KB, KiB).
+bool is_size(std::string_view text) {
+  const std::size_t end = std::min(text.find_first_not_of("0123456789"), text.size());
+  return is_number(text.substr(0, end)) && text.size() - end <= 3 &&
+         text.find_first_not_of("kKmMgGiIbB", end) == std::string_view::npos;
+}
+
 Backend backend_named(std::string_view name) {
   std::string known;
   for (const Backend backend : kBackends) {
@@ -55,6 +62,10 @@ Settings read_settings() {
     settings.backend = backend_named(*name);
   }
   settings.cache_size = environment_variable("PYRAM_CACHE_SIZE");
+  if (settings.cache_size && !is_size(*settings.cache_size)) {
+    throw Error(ExitCode::kUsage, "cannot use PYRAM_CACHE_SIZE=" + quote(*settings.cache_size) +
+                                      "; it is a number of bytes, or one with K, M or G (16M)");
+  }
   if (const auto seconds = environment_variable("PYRAM_IDLE_TIMEOUT")) {
     if (!is_number(*seconds)) {
       throw Error(ExitCode::kUsage, "cannot use PYRAM_IDLE_TIMEOUT=" + quote(*seconds) +

@@ -1,0 +1,1 @@
+target_link_libraries(test-launcher PRIVATE pyram_launcher)
