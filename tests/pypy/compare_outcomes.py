@@ -1,13 +1,21 @@
-"""Compares the outcomes of two runs of PyPy's test suite: compare_outcomes.py TREE MOUNT MODULE..."""
+"""Compares outcomes of PyPy's test suite out of the mount with those out of the unpacked tree.
+
+    compare_outcomes.py OUT ROUND... -- MODULE...
+
+Reads OUT/ROUND/{tree,mount}/MODULE.xml. A test counts as different when it differs in the same way in
+every round. Prints a line for each module, writes the modules that differ to OUT/different, and
+ends with 1 when there are any.
+"""
 
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+RANK = {"passed": 0, "skipped": 1, "failed": 2}
+
 
 def outcomes(path):
-    """Test name -> passed, failed or skipped. A subtest counts with its test."""
-    rank = {"passed": 0, "skipped": 1, "failed": 2}
+    """Test name -> passed, skipped or failed. Of a test with subtests the worst counts."""
     result = {}
     for case in ElementTree.parse(path).iter("testcase"):
         kinds = {child.tag for child in case}
@@ -17,30 +25,41 @@ def outcomes(path):
             outcome = "skipped"
         else:
             outcome = "passed"
-        name = case.get("name")
-        result[name] = max(result.get(name, "passed"), outcome, key=rank.__getitem__)
+        # A subtest has its arguments behind its name, and these hold addresses and paths.
+        name = case.get("name").split(" (")[0].split(" [")[0]
+        result[name] = max(result.get(name, "passed"), outcome, key=RANK.__getitem__)
     return result
 
 
+def differences(tree, mount):
+    """The tests that differ, each with its outcome out of the tree and out of the mount."""
+    names = tree.keys() | mount.keys()
+    return {(n, tree.get(n), mount.get(n)) for n in names if tree.get(n) != mount.get(n)}
+
+
 def main():
-    tree, mount = Path(sys.argv[1]), Path(sys.argv[2])
-    bad = 0
-    for module in sys.argv[3:]:
+    split = sys.argv.index("--")
+    out, rounds, modules = Path(sys.argv[1]), sys.argv[2:split], sys.argv[split + 1 :]
+    bad = []
+    for module in modules:
         try:
-            expected = outcomes(tree / f"{module}.xml")
-            found = outcomes(mount / f"{module}.xml")
+            runs = [
+                (outcomes(out / r / "tree" / f"{module}.xml"), outcomes(out / r / "mount" / f"{module}.xml"))
+                for r in rounds
+            ]
         except (OSError, ElementTree.ParseError) as error:
             print(f"{module}: no outcome: {error}")
-            bad += 1
+            bad.append(module)
             continue
-        different = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
-        counts = {kind: list(found.values()).count(kind) for kind in ("passed", "failed", "skipped")}
-        print(f"{module}: {len(found)} tests from the mount, {counts}, {len(different)} differ")
-        for name in different:
-            print(f"  {name}: {expected.get(name)} from the tree, {found.get(name)} from the mount")
-        bad += len(different) + (not found)
+        mount = list(runs[-1][1].values())
+        different = set.intersection(*(differences(*run) for run in runs))
+        counts = ", ".join(f"{mount.count(kind)} {kind}" for kind in RANK)
+        print(f"{module}: out of the mount {counts}; {len(different)} differ from the tree")
+        for name, in_tree, in_mount in sorted(different, key=str):
+            print(f"  {name}: {in_tree} out of the tree, {in_mount} out of the mount")
+        if different or not mount:
+            bad.append(module)
+    (out / "different").write_text("".join(f"{module}\n" for module in bad))
     sys.exit(1 if bad else 0)
 
 
