@@ -32,7 +32,7 @@ def run(bench):
             if bench.quick and count > 1:
                 continue
             for contender in bench.contenders:
-                if bench.quick and contender.name in ("ancestor", "extraction"):
+                if bench.quick and contender.name in ("same", "ancestor", "extraction"):
                     continue
                 try:
                     _one(bench, contender, kind, code, count, turn)

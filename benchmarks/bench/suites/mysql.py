@@ -1,0 +1,69 @@
+"""mysql: PyMySQL's queries a second against a MariaDB server of our own, on a socket."""
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from ..machine import SCRIPTS, Missing, need
+from ..timing import Command, measure
+from .site import packages
+
+TITLE = "PyMySQL against MariaDB"
+CONTENDERS = ["original", "pyram", "cpython"]
+
+
+@contextlib.contextmanager
+def server():
+    """A server with an empty database in a folder that goes with it; yields the socket's path."""
+    program = need("mariadbd", "mariadb-server")
+    install = need("mariadb-install-db", "mariadb-server")
+    folder = Path(tempfile.mkdtemp(prefix="pyram-mysql-"))  # a socket's path has to be short
+    try:
+        done = subprocess.run(
+            [install, "--no-defaults", "--user=root", f"--datadir={folder}/data",
+             "--auth-root-authentication-method=normal", "--skip-test-db"],
+            capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Missing(f"mariadb-install-db failed: {done.stderr.strip()[-200:]}")
+        socket = folder / "socket"
+        daemon = subprocess.Popen(
+            [program, "--no-defaults", "--user=root", f"--datadir={folder}/data",
+             f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid",
+             "--innodb-buffer-pool-size=32M"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until = time.monotonic() + 60
+            while not socket.exists():
+                if daemon.poll() is not None or time.monotonic() > until:
+                    raise Missing(f"mariadbd did not start (exit code {daemon.poll()})")
+                time.sleep(0.05)
+            yield socket
+        finally:
+            daemon.terminate()
+            daemon.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(bench):
+    warm_up, seconds, turns = (1, 1, 1) if bench.quick else (8, 6, 5)
+    bench.note(f"one connection, {seconds} s after a warm-up of {warm_up} s")
+    with server() as socket:
+        for contender in bench.contenders:
+            contender.mount()
+        for _ in range(turns):
+            for contender in bench.contenders:
+                environment = dict(contender.environment)
+                if contender.interpreter == "cpython":
+                    environment["PYTHONPATH"] = str(packages("cpython"))
+                command = Command(contender.warm(
+                    [str(SCRIPTS / "mysql_queries.py"), str(socket), str(warm_up),
+                     str(seconds)]).script, environment)
+                bench.command("queries", contender, command)
+                try:
+                    bench.add("queries", contender, float(measure(command).output), "queries/s")
+                except Missing as reason:
+                    bench.missing(f"{contender.name}: queries", reason)
