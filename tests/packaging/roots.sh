@@ -60,10 +60,21 @@ make_root() {
   tar -C "$root" -xf "$cache/$1.tar"
   chmod 755 "$root"
   mount_in_root
-  echo 'user:x:61234:61234::/home/user:/bin/sh' >>"$root/etc/passwd"
-  echo 'user:x:61234:' >>"$root/etc/group"
-  mkdir -p "$root/home/user"
-  chown 61234:61234 "$root/home/user"
+  use_machines_network
+  chroot "$root" useradd -K UID_MAX=65000 --uid 61234 --create-home --shell /bin/bash user
+  chmod 755 "$root/home/user"
+  echo server >"$root/etc/hostname"
+  echo '127.0.0.1 localhost server' >"$root/etc/hosts"
+  # The reader answers yes.
+  echo 'APT::Get::Assume-Yes "true";' >"$root/etc/apt/apt.conf.d/90yes"
+}
+
+# How this machine gets at pip's index and whom it trusts is the root's way too.
+use_machines_network() {
+  mkdir -p "$root/usr/local/share/ca-certificates"
+  cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
+  [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/"
+  env | grep -E '^(PIP_INDEX_URL|https?_proxy)=' >>"$root/etc/environment" || true
 }
 
 mount_in_root() {
@@ -94,4 +105,43 @@ remove_root() {
   done
   rm -rf --one-file-system "$root"
   root=''
+}
+
+# Boots the root's own systemd, in a container that shares this machine's network. From then on
+# in_root and as_user run inside. Needs systemd and dbus in the root.
+machine=''
+boot_root() {
+  umount -l "$root/run" "$root/dev" "$root/proc"
+  rm -f "$root/etc/machine-id"
+  touch "$root/etc/machine-id"
+  systemd-nspawn --quiet --hostname=server --register=no --keep-unit --directory="$root" --boot --console=pipe \
+    --bind=/dev/fuse --capability=all --system-call-filter='@mount' \
+    </dev/null >"$root/console" 2>&1 &
+  nspawn=$!
+  in_root() {
+    nsenter -t "$machine" -a env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+      USER=root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+  }
+  as_user() {
+    nsenter -t "$machine" -a setpriv --reuid 61234 --regid 61234 --clear-groups env -i \
+      HOME=/home/user USER=user LC_ALL=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin "$@"
+  }
+  # The container's first process is a child of nspawn's; its manager answers once it is up.
+  until machine=$(pgrep -P "$nspawn" -x systemd) && has_booted; do
+    kill -0 "$nspawn" 2>/dev/null || { cat "$root/console"; return 1; }
+  done
+}
+# Waits for the end of the boot, once there is a manager to ask.
+has_booted() {
+  case $(in_root systemctl --wait is-system-running 2>/dev/null) in
+    running | degraded) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+halt_root() {
+  [ -n "$machine" ] || return 0
+  kill -s SIGRTMIN+4 "$machine" 2>/dev/null || true
+  wait "$nspawn" || true
+  machine=''
 }
