@@ -276,9 +276,9 @@ void finish(const Plan& plan) {
 
 }  // namespace
 
-void extract_image(const fs::path& image_path, const fs::path& folder, unsigned threads,
-                   std::uint64_t reserve) {
-  const std::unique_ptr<Image> image = Image::open(image_path);
+void extract_image(const fs::path& image_path, std::uint64_t offset, const fs::path& folder,
+                   unsigned threads, std::uint64_t reserve) {
+  const std::unique_ptr<Image> image = Image::open(image_path, offset);
   fs::path partial = folder;
   partial += ".partial";
   std::error_code ignored;

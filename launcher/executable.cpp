@@ -82,8 +82,9 @@ std::optional<std::string> find_companion(const Executable& self, const char* na
   return search(folders, name, is_program);
 }
 
-std::string find_pyram_mount(const Executable& self) {
-  if (auto program = find_companion(self, "pyram-mount")) return *std::move(program);
+std::vector<std::string> daemon_command(const Executable& self) {
+  if (!self.daemon.empty()) return self.daemon;
+  if (auto program = find_companion(self, "pyram-mount")) return {*std::move(program)};
   throw Error(ExitCode::kLauncherFailed,
               "cannot find pyram-mount, neither beside pyram nor in PATH; install both in one "
               "folder");

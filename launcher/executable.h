@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace pyram::launcher {
 
@@ -13,6 +14,8 @@ struct Executable {
   // sys.executable from. Going through the launcher, it outlives every mount; and through a
   // virtual environment's bin/python, it tells site.py where the pyvenv.cfg is.
   std::string called_as;
+  // How the daemon is started, where that is not the program pyram-mount.
+  std::vector<std::string> daemon;
 
   // The folder of `file`, or nothing.
   [[nodiscard]] std::string folder() const;
@@ -24,7 +27,7 @@ struct Executable {
 // The program NAME (`pyram-mount`, ...): beside the launcher, else in PATH and the usual folders.
 [[nodiscard]] std::optional<std::string> find_companion(const Executable& self, const char* name);
 
-// pyram-mount's path. Throws Error when there is none.
-[[nodiscard]] std::string find_pyram_mount(const Executable& self);
+// How a command line of pyram-mount's begins. Throws Error when there is no pyram-mount.
+[[nodiscard]] std::vector<std::string> daemon_command(const Executable& self);
 
 }  // namespace pyram::launcher

@@ -64,13 +64,19 @@ std::optional<Root> find_extracted(const ImagePlace& place) {
 
 Root extract(const ImagePlace& place, const Image& image, const Executable& self,
              const std::string& reason) {
-  const std::string program = find_pyram_mount(self);
+  std::vector<std::string> command = daemon_command(self);
+  if (image.offset != 0) {
+    command.insert(command.end(), {"-o", "offset=" + std::to_string(image.offset)});
+  }
+  command.insert(command.end(), {"--extract", "--", image.path});
   std::string failures;
   for (const ExtractionFolder& candidate : extraction_folders(place.folder())) {
     try {
       const RuntimeFolder folder = RuntimeFolder::make_at(candidate.path, candidate.shared);
       const std::string target = folder / name_in(place);
-      start_daemon({program, "--extract", "--", image.path, target});
+      std::vector<std::string> all = command;
+      all.push_back(target);
+      start_daemon(all);
       link_into_place(place, target);
       print_line(STDERR_FILENO, "pyram: unpacked the image " +
                                     std::string(candidate.in_ram ? "into RAM, " : "on disk, ") +

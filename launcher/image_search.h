@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@ struct Image {
   std::string stem;  // For a mount point's name: plain characters, at most 64 of them.
   std::string key;   // support/image_key.h
   struct stat status {};
+  std::uint64_t offset = 0;  // Where the image begins in the file, in bytes.
 };
 
 // The folders in which an image given by name is looked for, first one first.

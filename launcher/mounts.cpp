@@ -154,7 +154,11 @@ std::optional<Root> system_mount(const Image& image) {
 std::vector<std::string> mount_command(const Image& image, const Settings& settings,
                                        const Executable& self, const std::string& mount_point,
                                        bool shared) {
-  std::vector<std::string> command{find_pyram_mount(self), "--idle-timeout", settings.idle_timeout};
+  std::vector<std::string> command = daemon_command(self);
+  command.insert(command.end(), {"--idle-timeout", settings.idle_timeout});
+  if (image.offset != 0) {
+    command.insert(command.end(), {"-o", "offset=" + std::to_string(image.offset)});
+  }
   if (settings.cache_size) {
     command.insert(command.end(), {"--cache-size", *settings.cache_size});
   }
