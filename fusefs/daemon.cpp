@@ -22,6 +22,8 @@
 #include "fusefs/image/image.h"
 #include "fusefs/log.h"
 #include "fusefs/mount_point.h"
+#include "fusefs/prefetcher.h"
+#include "fusefs/recorder.h"
 #include "fusefs/registry.h"
 #include "fusefs/session.h"
 #include "fusefs/statistics.h"
@@ -74,6 +76,9 @@ class Daemon {
         cache_(*image_, statistics_, options.cache_size, threads_),
         reader_(*image_, cache_),
         file_system_(*image_, reader_, statistics_, log_, {options.uid, options.gid}) {
+    if (!options.record.empty()) {
+      recorder_.emplace(std::filesystem::absolute(options.record), image_->superblock().block_size);
+    }
     std::error_code error;
     if (const auto canonical = std::filesystem::canonical(image_path_, error); !error) {
       image_path_ = canonical;
@@ -98,12 +103,45 @@ class Daemon {
                             .cache_capacity = cache_.capacity(),
                             .started = std::chrono::steady_clock::now()};
     file_system_.on_status([&] { return describe_status(facts, statistics_); });
+    // Forks, so it comes before the threads.
+    std::unique_ptr<Prefetcher> prefetcher = make_prefetcher(mount);
     Session session(file_system_, mount.take_device(), options_.debug);
     session.start(threads_);
+    if (prefetcher) {
+      prefetcher->start([&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
+        return session.store(*image_, file, offset, bytes);
+      });
+    }
     serve(session, mount, ready.get());
+    // It is told of requests, and stores into the session: so it ends between the two.
+    session.join();
+    prefetcher.reset();
+    if (recorder_) recorder_->write();
   }
 
  private:
+  std::unique_ptr<Prefetcher> make_prefetcher(const MountPoint& mount) {
+    if (recorder_) {
+      file_system_.record_to(*recorder_);
+      return nullptr;
+    }
+    std::vector<HotGroup> groups;
+    try {
+      if (options_.prefetch == Prefetch::kAll) groups = whole_image(*image_);
+      if (options_.prefetch == Prefetch::kHot) groups = hot_groups(*image_);
+    } catch (const Error& error) {
+      // The image works without it.
+      log_.error(error.what());
+    }
+    if (groups.empty()) return nullptr;
+    auto prefetcher = std::make_unique<Prefetcher>(*image_, reader_, statistics_, mount.folder(),
+                                                   std::move(groups));
+    file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
+    file_system_.on_quiesce(
+        [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
+    return prefetcher;
+  }
+
   enum Waiting : std::size_t { kSignals, kEnded, kReady, kCount };
 
   void serve(Session& session, const MountPoint& mount, int ready) {
@@ -167,6 +205,7 @@ class Daemon {
   std::filesystem::path image_path_;
   std::unique_ptr<Image> image_;
   unsigned threads_;
+  std::optional<Recorder> recorder_;
   BlockCache cache_;
   FileReader reader_;
   FileSystem file_system_;

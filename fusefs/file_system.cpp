@@ -98,8 +98,9 @@ struct Operations {
                                       FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_PARALLEL_DIROPS |
                                       FUSE_CAP_ASYNC_READ;
     connection->want = (connection->want & ~kUnwanted) | (connection->capable & kWanted);
-    connection->max_readahead = 1U << 20;
     const FileSystem& fs = *static_cast<FileSystem*>(user_data);
+    // Without reading ahead the kernel asks for what is really used.
+    connection->max_readahead = fs.recorder_ != nullptr ? 0 : 1U << 20;
     if (fs.ready_) fs.ready_();
   }
 
@@ -114,6 +115,7 @@ struct Operations {
         found = fs.image_.parent(folder);
       } else if (const auto entry = fs.image_.lookup(folder, wanted)) {
         found = entry->inode;
+        if (fs.recorder_ != nullptr) fs.recorder_->note_name(folder, entry->name, *found);
       }
       fuse_entry_param entry{};
       entry.entry_timeout = kForever;  // Node 0: the name does not exist, and never will.
@@ -191,6 +193,9 @@ struct Operations {
           if (!found) break;
           fuse_entry_param entry{};
           if constexpr (kPlus) {
+            if (fs.recorder_ != nullptr) {
+              fs.recorder_->note_name(folder, found->name, found->inode);
+            }
             entry = entry_of(fs, found->inode);
           } else {
             entry.attr.st_mode = found->type;
@@ -249,6 +254,13 @@ struct Operations {
   static void ioctl(fuse_req_t request, fuse_ino_t node, unsigned int command, void*,
                     fuse_file_info*, unsigned, const void*, std::size_t, std::size_t room) {
     // PyPy asks every file that it opens whether it is a terminal: that is nearly all there is.
+    if (node == FUSE_ROOT_ID && command == kQuiesceCommand) {
+      answer(request, node, [&](const FileSystem& fs, InodeRef) {
+        const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
+        fs.quiesce_ ? fs.quiesce_(done) : done();
+      });
+      return;
+    }
     if (node != FUSE_ROOT_ID || command != kStatusCommand || room != kStatusSize) {
       fuse_reply_err(request, ENOTTY);
       return;
@@ -299,6 +311,8 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
     done += take;
   }
   statistics_.bytes_served.add(done);
+  if (read_) read_(file);
+  if (recorder_ != nullptr) recorder_->note_read(file, offset, done);
   if (copy.empty()) {
     fuse_reply_iov(request, pieces.data(), static_cast<int>(count));
   } else {

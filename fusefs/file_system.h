@@ -17,6 +17,7 @@
 #include "fusefs/image/image.h"
 #include "fusefs/listing_cache.h"
 #include "fusefs/log.h"
+#include "fusefs/recorder.h"
 #include "fusefs/statistics.h"
 
 struct fuse_lowlevel_ops;
@@ -46,6 +47,14 @@ class FileSystem {
   // What --status gets to see: called when it asks, from any thread.
   void on_status(std::function<std::string()> call) { status_ = std::move(call); }
 
+  // What happens when a client is about to unmount: has to call what it is given, once nothing of
+  // ours is in the mount.
+  void on_quiesce(std::function<void(std::function<void()>)> call) { quiesce_ = std::move(call); }
+  // Told of every READ.
+  void on_read(std::function<void(InodeRef)> call) { read_ = std::move(call); }
+  // Writes down what is asked for. Has to outlive the file system.
+  void record_to(Recorder& recorder) { recorder_ = &recorder; }
+
   // For fuse_session_new, together with a FileSystem as its user data.
   [[nodiscard]] static const fuse_lowlevel_ops& operations();
 
@@ -66,6 +75,9 @@ class FileSystem {
   ListingCache listings_;
   std::function<void()> ready_;
   std::function<std::string()> status_;
+  std::function<void(std::function<void()>)> quiesce_;
+  std::function<void(InodeRef)> read_;
+  Recorder* recorder_ = nullptr;
 };
 
 // FUSE's number for an inode, and back. The kernel keeps 1 for the root.

@@ -4,6 +4,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 
 #include <array>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "fusefs/status.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/process.h"
@@ -81,15 +83,24 @@ UnmountResult unmount_resolved(const fs::path& folder, int flags) {
   }
 }
 
+// Whether a FUSE file system is mounted there and its daemon is gone. The kernel answers much out of
+// its caches even then, but not this.
+bool is_dead_mount(const fs::path& folder) {
+  struct statfs status {};
+  return ::statfs(folder.c_str(), &status) != 0 && errno == ENOTCONN;
+}
+
 // The folder, ready to be mounted on.
 fs::path prepare(const MountRequest& request) {
+  // Nobody can use a mount whose daemon died. There may be several, one above the other.
+  while (is_dead_mount(request.folder)) {
+    const fs::path stale = resolve_mount_point(request.folder);
+    if (unmount_resolved(stale, MNT_DETACH) != UnmountResult::kDone) {
+      throw bad_mount_point(stale, "the daemon of an earlier mount died; unmount it");
+    }
+  }
   struct stat status {};
   if (::stat(request.folder.c_str(), &status) != 0) {
-    if (errno == ENOTCONN) {
-      // The daemon of an earlier mount died. Nobody can use that mount any more.
-      unmount_resolved(resolve_mount_point(request.folder), MNT_DETACH);
-      return prepare(request);
-    }
     if (errno == ENOENT) throw bad_mount_point(request.folder, "it does not exist; create it");
     throw bad_mount_point(request.folder, describe_errno(errno));
   }
@@ -293,8 +304,8 @@ void unmount_folder(const fs::path& folder) {
     throw Error(ExitCode::kBadMountPoint,
                 "cannot unmount " + quote(folder.native()) + ": no image is mounted there");
   }
-  struct stat status {};
-  const bool dead = ::stat(resolved.c_str(), &status) != 0 && errno == ENOTCONN;
+  const bool dead = is_dead_mount(resolved);
+  if (!dead) quiesce(resolved);
   const UnmountResult result = unmount_resolved(resolved, dead ? MNT_DETACH : 0);
   if (result == UnmountResult::kBusy) {
     throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(folder.native()) +

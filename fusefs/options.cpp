@@ -155,6 +155,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
           {"none", Prefetch::kNone}, {"hot", Prefetch::kHot}, {"all", Prefetch::kAll}}));
   app.add_option("--idle-timeout", options.idle_timeout,
                  "Unmount after so many seconds without use; 0: never");
+  app.add_option("--record", options.record,
+                 "Write what is read to this file, as lines of a hot list; slow");
   app.add_option("--ready-fd", options.ready_fd,
                  "Write '+' to this descriptor once the mount serves, or '-' and the error")
       ->check(CLI::Range(0, 1 << 20));

@@ -28,6 +28,7 @@ struct Options {
   Prefetch prefetch = Prefetch::kHot;
   std::uint64_t idle_timeout = 0;  // Seconds; 0: never.
   int ready_fd = -1;
+  std::filesystem::path record;  // Where to write what was read; empty: nowhere.
 
   // From -o:
   std::uint64_t offset = 0;

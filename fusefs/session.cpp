@@ -51,18 +51,27 @@ Session::Session(FileSystem& file_system, UniqueFd device, bool debug)
   const fuse_lowlevel_ops& operations = FileSystem::operations();
   session_.reset(fuse_session_new(&arguments, &operations, sizeof(operations), &file_system));
   fuse_opt_free_args(&arguments);
-  const fuse_custom_io io = {
-      .writev = send, .read = receive, .splice_receive = nullptr, .splice_send = nullptr};
+  fuse_custom_io io{};
+  io.writev = send;
+  io.read = receive;
   if (!session_ || fuse_session_custom_io(session_.get(), &io, device.get()) != 0) {
     throw Error(ExitCode::kNoFuse, "cannot start a FUSE session: libfuse refuses; see above");
   }
   static_cast<void>(device.release());  // The session closes it.
 }
 
-Session::~Session() { threads_.clear(); }
+Session::~Session() { join(); }
 
 void Session::start(unsigned threads) {
   for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
+}
+
+bool Session::store(const Image& image, InodeRef file, std::uint64_t offset,
+                    std::span<const std::byte> bytes) {
+  fuse_bufvec vector = FUSE_BUFVEC_INIT(bytes.size());
+  vector.buf[0].mem = const_cast<std::byte*>(bytes.data());  // NOLINT: only read
+  return fuse_lowlevel_notify_store(session_.get(), to_node(image, file),
+                                    static_cast<off_t>(offset), &vector, FUSE_BUF_NO_SPLICE) == 0;
 }
 
 void Session::serve() {

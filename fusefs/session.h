@@ -26,6 +26,15 @@ class Session {
   // Starts `threads` threads that answer until the file system is unmounted.
   void start(unsigned threads);
 
+  // Waits for the threads to end: no operation runs any more then.
+  void join() { threads_.clear(); }
+
+  // Puts bytes of a file into the kernel's page cache, which has to know the inode. Returns whether
+  // it took them. Thread-safe, but never from a thread that answers requests: it waits for pages
+  // that are being read.
+  bool store(const Image& image, InodeRef file, std::uint64_t offset,
+             std::span<const std::byte> bytes);
+
   // Readable (for poll) once a thread has ended, which is when the file system is not mounted any
   // more or the connection is broken.
   [[nodiscard]] int ended() const { return ended_.get(); }

@@ -21,6 +21,10 @@ namespace pyram {
 inline constexpr std::size_t kStatusSize = 8192;
 inline constexpr unsigned long kStatusCommand = _IOR('P', 0x51, std::byte[kStatusSize]);
 
+// Asks the daemon to keep out of its own mount from now on, so that it can be unmounted; answered
+// when it does.
+inline constexpr unsigned long kQuiesceCommand = _IO('P', 0x52);
+
 // What does not change while the daemon runs.
 struct DaemonFacts {
   std::string image;
@@ -35,6 +39,9 @@ struct DaemonFacts {
 
 // The other side: asks the daemon of `mount_point`. Throws Error (kBadMountPoint).
 [[nodiscard]] std::string query_status(const std::filesystem::path& mount_point);
+
+// Sends kQuiesceCommand. Not an error when there is nobody who understands it.
+void quiesce(const std::filesystem::path& mount_point);
 
 // Lines of NAME=VALUE as a person or a program wants them.
 [[nodiscard]] std::string format_status(const std::string& lines, StatusFormat format);

@@ -77,6 +77,11 @@ std::string query_status(const std::filesystem::path& mount_point) {
   return answer.data();
 }
 
+void quiesce(const std::filesystem::path& mount_point) {
+  const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder) static_cast<void>(::ioctl(folder.get(), kQuiesceCommand));
+}
+
 std::string format_status(const std::string& lines, StatusFormat format) {
   std::istringstream in(lines);
   std::ostringstream out;

@@ -294,6 +294,16 @@ std::size_t Image::read_block(const Block& block, std::span<std::byte> output) c
   return *size;
 }
 
+void Image::read_ahead(const Block& block) const {
+  ::posix_fadvise(file_.get(), static_cast<off_t>(offset_ + block.position), block.stored_size,
+                  POSIX_FADV_WILLNEED);
+}
+
+void Image::forget_stored() const {
+  ::posix_fadvise(file_.get(), static_cast<off_t>(offset_),
+                  static_cast<off_t>(superblock_.bytes_used), POSIX_FADV_DONTNEED);
+}
+
 std::optional<InodeRef> find_path(const Image& image, std::string_view path) {
   InodeRef inode = image.root();
   while (!path.empty()) {

@@ -78,6 +78,11 @@ class Image {
   // the block has.
   [[nodiscard]] std::size_t read_block(const Block& block, std::span<std::byte> output) const;
 
+  // Has the disk begin to read a block.
+  void read_ahead(const Block& block) const;
+  // Lets go of what the system keeps of the image file: whoever wanted it has it decompressed.
+  void forget_stored() const;
+
   // Gives back the memory of what is only kept for speed.
   void forget_metadata() const { metadata_->clear(); }
 

@@ -1,0 +1,202 @@
+#include "fusefs/prefetcher.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "support/error.h"
+#include "support/image_layout.h"
+
+namespace pyram {
+namespace {
+
+// Compressed bytes that the disk is asked for ahead of the block that is decompressed.
+constexpr std::uint64_t kReadAhead = std::uint64_t{2} << 20;
+
+}  // namespace
+
+Prefetcher::Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
+                       const std::filesystem::path& mount_point, std::vector<HotGroup> groups)
+    : image_(image),
+      reader_(reader),
+      statistics_(statistics),
+      groups_(std::move(groups)),
+      toucher_(std::make_unique<Toucher>(mount_point)),
+      seen_(groups_.size()) {
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    if (groups_[i].trigger.empty()) {
+      wanted_.push_back(i);
+      seen_[i] = true;
+    } else if (const auto file = find_path(image_, groups_[i].trigger)) {
+      triggers_.emplace(*file, i);
+    }
+  }
+}
+
+Prefetcher::~Prefetcher() {
+  stop([] {});
+}
+
+void Prefetcher::start(Store store) {
+  store_ = std::move(store);
+  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+}
+
+void Prefetcher::note_read(InodeRef file) {
+  const auto found = triggers_.find(file);
+  if (found == triggers_.end()) return;
+  const std::lock_guard lock(mutex_);
+  if (seen_[found->second]) return;
+  seen_[found->second] = true;
+  wanted_.push_back(found->second);
+  changed_.notify_all();
+}
+
+void Prefetcher::stop(std::function<void()> then) {
+  thread_.request_stop();
+  std::unique_lock lock(mutex_);
+  if (!finished_ && thread_.joinable()) {
+    toucher_->kill();
+    when_finished_.push_back(std::move(then));
+    return;
+  }
+  lock.unlock();
+  then();
+}
+
+void Prefetcher::work(const std::stop_token& stop) {
+  // Readers come first.
+  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 5);
+  while (const std::optional<std::size_t> group = next_group(stop)) {
+    try {
+      fetch(plan(groups_[*group]), stop);
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch)
+      // Whoever reads those bytes gets the error, and it is logged then.
+    }
+    // What was read of the image is in the kernel's cache decompressed: once is enough.
+    image_.forget_stored();
+  }
+  std::vector<std::function<void()>> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    toucher_.reset();
+    finished_ = true;
+    waiting.swap(when_finished_);
+  }
+  for (const auto& call : waiting) call();
+}
+
+std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  const bool more = std::ranges::count(seen_, false) > 0;
+  if (wanted_.empty() && (!more || triggers_.empty())) return std::nullopt;
+  if (!changed_.wait(lock, stop, [&] { return !wanted_.empty(); })) return std::nullopt;
+  if (stop.stop_requested()) return std::nullopt;
+  const std::size_t group = wanted_.front();
+  wanted_.erase(wanted_.begin());
+  return group;
+}
+
+std::vector<Prefetcher::Job> Prefetcher::plan(const HotGroup& group) {
+  std::vector<Job> jobs;
+  const std::string* path = nullptr;
+  std::optional<InodeRef> file;
+  std::uint64_t bytes = 0;
+  for (const HotRange& range : group.ranges) {
+    if (path == nullptr || *path != range.path) {
+      path = &range.path;
+      file = find_path(image_, range.path);
+      if (file && !S_ISREG(image_.attributes(*file).mode)) file.reset();
+    }
+    if (!file) continue;
+    const std::uint64_t end = range.offset + range.length;
+    for (std::uint64_t at = range.offset; at < end;) {
+      const Extent extent = reader_.extent_at(*file, at);
+      if (extent.length == 0) break;
+      const std::uint64_t extent_end = extent.file_offset + extent.length;
+      Job job{.path = path,
+              .file = *file,
+              .extent = extent,
+              .begin = static_cast<std::uint32_t>(at - extent.file_offset),
+              .end = static_cast<std::uint32_t>(std::min(extent_end, end) - extent.file_offset)};
+      // The kernel's cache is made of whole pages.
+      constexpr std::uint32_t kPage = 4096;
+      job.begin = job.begin / kPage * kPage;
+      job.end = std::min((job.end + kPage - 1) / kPage * kPage, extent.length);
+      if (!extent.block.is_hole()) {
+        jobs.push_back(job);
+        bytes += job.end - job.begin;
+      }
+      at = extent_end;
+    }
+  }
+  statistics_.prefetch_total += bytes;
+  return jobs;
+}
+
+void Prefetcher::fetch(const std::vector<Job>& jobs, const std::stop_token& stop) {
+  std::size_t hinted = 0;
+  std::uint64_t ahead = 0;  // Bytes hinted and not read yet.
+  for (std::size_t i = 0; i < jobs.size() && !stop.stop_requested(); ++i) {
+    const Job& job = jobs[i];
+    const bool new_block = i == 0 || jobs[i - 1].extent.block.position != job.extent.block.position;
+    while (hinted < jobs.size() && ahead < kReadAhead) {
+      const Block& block = jobs[hinted].extent.block;
+      if (hinted == 0 || jobs[hinted - 1].extent.block.position != block.position) {
+        image_.read_ahead(block);
+        ahead += block.stored_size;
+      }
+      ++hinted;
+    }
+    if (new_block) ahead -= job.extent.block.stored_size;
+    if (touched_.insert(job.file).second && !toucher_->touch(*job.path)) return;
+    const BlockCache::Pin pin = reader_.pin(job.extent);
+    const auto bytes = FileReader::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
+    if (store_(job.file, job.extent.file_offset + job.begin, bytes)) {
+      statistics_.bytes_stored.add(bytes.size());
+    }
+    statistics_.prefetch_done += bytes.size();
+  }
+}
+
+std::vector<HotGroup> whole_image(const Image& image) {
+  struct File {
+    std::uint64_t position;
+    HotRange range;
+  };
+  std::vector<File> files;
+  std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), ""}};
+  std::set<InodeRef> known = {image.root()};
+  while (!folders.empty()) {
+    const auto [folder, prefix] = std::move(folders.back());
+    folders.pop_back();
+    ListingCursor listing = image.open_listing(folder);
+    while (auto entry = Image::next_entry(listing)) {
+      if (!known.insert(entry->inode).second) continue;
+      const std::string path = prefix + entry->name;
+      if (S_ISDIR(entry->type)) {
+        folders.emplace_back(entry->inode, path + "/");
+      } else if (S_ISREG(entry->type)) {
+        const FileMap map = image.file_map(entry->inode, 0);
+        const Block& first = map.blocks.empty() ? map.fragment : map.blocks.front();
+        files.push_back({first.position, {0, map.file_size, path}});
+      }
+    }
+  }
+  std::ranges::sort(files, {}, &File::position);
+  std::vector<HotGroup> groups(1);
+  for (File& file : files) groups[0].ranges.push_back(std::move(file.range));
+  return groups;
+}
+
+std::vector<HotGroup> hot_groups(const Image& image) {
+  const auto list = find_path(image, layout::kHotList);
+  if (!list || !S_ISREG(image.attributes(*list).mode)) return {};
+  return parse_hot_list(read_image_file(image, *list, kHotListLimit));
+}
+
+}  // namespace pyram

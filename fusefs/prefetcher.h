@@ -1,0 +1,96 @@
+// Puts what a start will read into the kernel's page cache before it is asked for.
+//
+// Decompressed bytes go straight into the kernel (Session::store), so no second copy stays and the
+// reader sends no request. The order is the hot list's; a reader who waits for a block that is on
+// its way joins it in the block cache.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fusefs/file_reader.h"
+#include "fusefs/image/hot_list.h"
+#include "fusefs/image/image.h"
+#include "fusefs/statistics.h"
+#include "fusefs/toucher.h"
+
+namespace pyram {
+
+class Prefetcher {
+ public:
+  // Puts bytes into the kernel's cache of a file; false when the kernel does not take them.
+  using Store = std::function<bool(InodeRef, std::uint64_t, std::span<const std::byte>)>;
+
+  // REQUIRES: no other threads (a process is forked). The references have to outlive the
+  // prefetcher.
+  Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
+             const std::filesystem::path& mount_point, std::vector<HotGroup> groups);
+  ~Prefetcher();
+  Prefetcher(const Prefetcher&) = delete;
+  Prefetcher& operator=(const Prefetcher&) = delete;
+
+  // From now on the mount answers: begins with the first group. Called once.
+  void start(Store store);
+
+  // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
+  void note_read(InodeRef file);
+
+  // Stops, and calls `then` once nothing of ours is in the mount any more. Does not wait.
+  // Thread-safe.
+  void stop(std::function<void()> then);
+
+ private:
+  // One block's part of a range.
+  struct Job {
+    const std::string* path = nullptr;
+    InodeRef file;
+    Extent extent;
+    std::uint32_t begin = 0;  // In the extent.
+    std::uint32_t end = 0;
+  };
+
+  void work(const std::stop_token& stop);
+  // Waits for a group that is wanted; nothing when there will be none.
+  [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
+  [[nodiscard]] std::vector<Job> plan(const HotGroup& group);
+  void fetch(const std::vector<Job>& jobs, const std::stop_token& stop);
+
+  const Image& image_;
+  FileReader& reader_;
+  Statistics& statistics_;
+  const std::vector<HotGroup> groups_;
+  std::map<InodeRef, std::size_t> triggers_;  // Constant once constructed.
+  Store store_;
+  std::set<InodeRef> touched_;  // Only used by the thread.
+
+  std::mutex mutex_;  // Guards what follows.
+  std::condition_variable_any changed_;
+  std::unique_ptr<Toucher> toucher_;
+  std::vector<std::size_t> wanted_;
+  std::vector<bool> seen_;  // By group: wanted already, once.
+  bool finished_ = false;
+  std::vector<std::function<void()>> when_finished_;
+
+  std::jthread thread_;  // Last: it ends before what it uses.
+};
+
+// What is fetched when everything is wanted (--prefetch all): every file of the image in the order
+// in which the data lies there.
+[[nodiscard]] std::vector<HotGroup> whole_image(const Image& image);
+
+// The hot list of the image, or nothing. Throws Error when there is a broken one.
+[[nodiscard]] std::vector<HotGroup> hot_groups(const Image& image);
+
+}  // namespace pyram

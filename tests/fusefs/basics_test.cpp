@@ -1,0 +1,283 @@
+// Mounting, serving and unmounting, and every way in which they are refused.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "support/io.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixture.h"
+#include "tests/support/image.h"
+#include "tests/support/mount.h"
+
+namespace fs = std::filesystem;
+using pyram::ExitCode;
+using pyram::Outcome;
+using pyram::test::Mount;
+using pyram::test::program;
+using pyram::test::TemporaryFolder;
+
+namespace {
+
+constexpr char kText[] = "hello from the image\n";
+
+// An image with one small file.
+fs::path small_image(const TemporaryFolder& folder) {
+  const fs::path tree = folder / "tree";
+  fs::create_directory(tree);
+  pyram::write_file(tree / "hello", kText);
+  return pyram::test::make_image(tree, folder / "small.sqfs");
+}
+
+Outcome pyram_mount(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program("pyram-mount"));
+  return pyram::run({.arguments = std::move(arguments)});
+}
+
+// One line on stderr with `words` in it, and that code.
+void check_refused(const Outcome& outcome, ExitCode code, const std::string& words) {
+  INFO(outcome.errors);
+  CHECK(outcome.status == static_cast<int>(code));
+  CHECK(outcome.errors.starts_with("pyram-mount: "));
+  CHECK(outcome.errors.find('\n') == outcome.errors.size() - 1);
+  CHECK(outcome.errors.find(words) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("a mounted image can be read, and is gone after --unmount") {
+  const TemporaryFolder folder;
+  Mount mount(small_image(folder));
+  CHECK(pyram::read_file(mount / "hello") == kText);
+  mount.unmount();
+  CHECK_FALSE(pyram::test::is_mounted(mount.path()));
+}
+
+TEST_CASE("a plain user mounts by fusermount3") {
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder), {}, Mount::By::kUser);
+  const Outcome outcome =
+      pyram::run(pyram::test::as_plain_user({"cat", (mount / "hello").native()}));
+  CHECK(outcome.output == kText);
+}
+
+TEST_CASE("each ending signal unmounts and ends the daemon") {
+  const int signal = GENERATE(SIGTERM, SIGINT, SIGHUP);
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder));
+  const pid_t daemon = mount.daemon();
+  REQUIRE(::kill(daemon, signal) == 0);
+  pyram::test::wait_for_end(daemon);
+  CHECK_FALSE(pyram::test::is_mounted(mount.path()));
+}
+
+TEST_CASE("who has a file open when the daemon is told to end goes on reading it") {
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder));
+  const pid_t daemon = mount.daemon();
+  {
+    const pyram::UniqueFd file(::open((mount / "hello").c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(file);
+    CHECK_FALSE(pyram_mount({"--unmount", mount.path().native()}).ok());
+    CHECK(pyram::test::is_mounted(mount.path()));
+    REQUIRE(::kill(daemon, SIGTERM) == 0);
+    CHECK(pyram::read_to_end(file.get(), "the open file") == kText);
+  }
+  pyram::test::wait_for_end(daemon);
+  CHECK_FALSE(pyram::test::is_mounted(mount.path()));
+}
+
+TEST_CASE("in the foreground --ready-fd says when it serves") {
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  const fs::path point = folder / "mount";
+  fs::create_directory(point);
+  const Outcome outcome = pyram::run(
+      {.arguments = {"sh", "-c",
+                     "exec 4>&1; \"$0\" -f --ready-fd 4 \"$1\" \"$2\" > /dev/null & "
+                     "exec 4>&-; wait",
+                     program("pyram-mount"), image.native(), (folder / "missing").native()}});
+  CHECK(outcome.output.starts_with("-cannot mount on"));
+}
+
+TEST_CASE("what cannot be mounted is refused with one line and a documented code") {
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  const fs::path point = folder / "mount";
+  fs::create_directory(point);
+
+  SECTION("no image") {
+    check_refused(pyram_mount({(folder / "none").native(), point.native()}), ExitCode::kBadImage,
+                  "No such file");
+  }
+  SECTION("a folder as image") {
+    check_refused(pyram_mount({(folder / "tree").native(), point.native()}), ExitCode::kBadImage,
+                  "it is not a file");
+  }
+  SECTION("no SquashFS") {
+    check_refused(pyram_mount({(folder / "tree/hello").native(), point.native()}),
+                  ExitCode::kBadImage, "it is not a SquashFS");
+  }
+  SECTION("an empty file") {
+    std::ofstream(folder / "empty").flush();
+    check_refused(pyram_mount({(folder / "empty").native(), point.native()}), ExitCode::kBadImage,
+                  "it is not a SquashFS");
+  }
+  SECTION("a truncated image") {
+    const fs::path cut = folder / "cut.sqfs";
+    fs::copy(image, cut);
+    // mksquashfs pads to 4 KiB; the SquashFS itself has to lose a byte.
+    fs::resize_file(cut, 200);
+    check_refused(pyram_mount({cut.native(), point.native()}), ExitCode::kBadImage,
+                  "it is truncated");
+  }
+  SECTION("a false offset") {
+    check_refused(pyram_mount({"-o", "offset=100000000", image.native(), point.native()}),
+                  ExitCode::kBadImage, "it is not a SquashFS");
+  }
+  SECTION("no mount point") {
+    check_refused(pyram_mount({image.native(), (folder / "missing").native()}),
+                  ExitCode::kBadMountPoint, "it does not exist");
+  }
+  SECTION("a file as mount point") {
+    check_refused(pyram_mount({image.native(), image.native()}), ExitCode::kBadMountPoint,
+                  "it is not a folder");
+  }
+  SECTION("a mount point with files in it") {
+    check_refused(pyram_mount({image.native(), (folder / "tree").native()}),
+                  ExitCode::kBadMountPoint, "it is not empty");
+  }
+  SECTION("a mount point in use") {
+    const Mount mount(image);
+    check_refused(pyram_mount({image.native(), mount.path().native()}), ExitCode::kBadMountPoint,
+                  "mounted there already");
+  }
+  SECTION("options that make no sense") {
+    for (const std::vector<std::string>& words :
+         std::vector<std::vector<std::string>>{{"--cache-size", "0"},
+                                               {"--threads", "0"},
+                                               {"--prefetch", "warm"},
+                                               {"--no-such-option"},
+                                               {"-o", "offset=12x"},
+                                               {"-o", "uid=4294967295"},
+                                               {"-o", "no_such_option"},
+                                               {"-o", "allow_other,allow_root"}}) {
+      std::vector<std::string> arguments = words;
+      arguments.insert(arguments.end(), {image.native(), point.native()});
+      check_refused(pyram_mount(std::move(arguments)), ExitCode::kUsage, "pyram-mount --help");
+    }
+    check_refused(pyram_mount({image.native()}), ExitCode::kUsage, "are needed");
+  }
+  SECTION("nothing to unmount") {
+    check_refused(pyram_mount({"--unmount", point.native()}), ExitCode::kBadMountPoint,
+                  "no image is mounted there");
+  }
+  SECTION("no status to show") {
+    check_refused(pyram_mount({"--status", point.native()}), ExitCode::kBadMountPoint,
+                  "no image is mounted there");
+  }
+  CHECK_FALSE(pyram::test::is_mounted(point));
+}
+
+TEST_CASE("an image anywhere in a file is mounted by -o offset") {
+  const TemporaryFolder folder;
+  const std::string image = pyram::read_file(small_image(folder));
+  pyram::write_file(folder / "inside", std::string(5000, 'x') + image);
+  const Mount mount(folder / "inside", {"-o", "offset=5000"});
+  CHECK(pyram::read_file(mount / "hello") == kText);
+}
+
+TEST_CASE("-o uid and gid give everything to one owner") {
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder), {"-o", "uid=1234,gid=4321"});
+  struct stat status {};
+  REQUIRE(::stat((mount / "hello").c_str(), &status) == 0);
+  CHECK(status.st_uid == 1234);
+  CHECK(status.st_gid == 4321);
+}
+
+TEST_CASE("notify_pipe gets squashfuse's letter") {
+  const TemporaryFolder folder;
+  const fs::path pipe = folder / "pipe";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  const pyram::UniqueFd reader(::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const fs::path image = small_image(folder);
+  char letter = 0;
+  SECTION("mounted") {
+    const Mount mount(image, {"-o", "notify_pipe=" + pipe.native()});
+    REQUIRE(::read(reader.get(), &letter, 1) == 1);
+    CHECK(letter == 's');
+  }
+  SECTION("refused") {
+    CHECK_FALSE(pyram_mount({"-o", "notify_pipe=" + pipe.native(), image.native(),
+                             (folder / "missing").native()})
+                    .ok());
+    REQUIRE(::read(reader.get(), &letter, 1) == 1);
+    CHECK(letter == 'f');
+  }
+}
+
+TEST_CASE("a dead daemon's mount is replaced") {
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  const Mount mount(image);
+  pyram::test::kill_daemon(mount);
+  struct statfs status {};
+  CHECK(::statfs(mount.path().c_str(), &status) != 0);
+  CHECK(errno == ENOTCONN);
+  REQUIRE(pyram_mount({image.native(), mount.path().native()}).ok());
+  CHECK(pyram::read_file(mount / "hello") == kText);
+}
+
+TEST_CASE("an idle mount goes, but not while somebody is in it") {
+  const TemporaryFolder folder;
+  const auto by = GENERATE(Mount::By::kUs, Mount::By::kUser);
+  const Mount mount(small_image(folder), {"--idle-timeout", "1"}, by);
+  // The shell holds the folder for three times the time-out; then we see that it is still there.
+  std::vector<std::string> words = {"sh", "-c", "cd \"$0\" && sleep 3 && cat hello",
+                                    mount.path().native()};
+  const Outcome outcome = pyram::run(by == Mount::By::kUs ? pyram::Command{.arguments = words}
+                                                          : pyram::test::as_plain_user(words));
+  CHECK(outcome.output == kText);
+  if (by == Mount::By::kUs) {
+    pyram::test::wait_for_end(mount.daemon());
+    CHECK_FALSE(pyram::test::is_mounted(mount.path()));
+  }
+}
+
+TEST_CASE("--status in each format") {
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder));
+  CHECK(pyram::read_file(mount / "hello") == kText);
+  CHECK(mount.count("requests_read") == 1);
+  CHECK(mount.count("served_bytes") == sizeof(kText) - 1);
+  const Outcome text = pyram_mount({"--status", mount.path().native()});
+  CHECK(text.output.find("requests read ") != std::string::npos);
+  const Outcome prometheus =
+      pyram_mount({"--status", "--format", "prometheus", mount.path().native()});
+  CHECK(prometheus.output.find("pyram_requests_total{mount=\"" + mount.path().native() +
+                               "\",kind=\"read\"} 1\n") != std::string::npos);
+}
+
+TEST_CASE("mount(8)'s helper form") {
+  if (!pyram::test::running_as_root()) PYRAM_SKIP("mount(8) is for root");
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  const fs::path point = folder / "mount";
+  fs::create_directory(point);
+  const fs::path helper = folder / "mount.fuse.pyram";
+  fs::create_symlink(program("pyram-mount"), helper);
+  const std::vector<std::string> words = {helper.native(),
+                                          image.native(),
+                                          point.native(),
+                                          "-s",
+                                          "-o",
+                                          "rw,nofail,allow_other,x-systemd.automount"};
+  REQUIRE(pyram::run({.arguments = words}).ok());
+  CHECK(pyram::read_file(point / "hello") == kText);
+  CHECK(pyram_mount({"--unmount", point.native()}).ok());
+}

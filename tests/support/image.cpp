@@ -1,0 +1,26 @@
+#include "tests/support/image.h"
+
+#include <algorithm>
+
+#include "support/process.h"
+#include "tests/support/catch.h"
+
+namespace pyram::test {
+
+std::filesystem::path make_image(const std::filesystem::path& tree,
+                                 const std::filesystem::path& image,
+                                 std::vector<std::string> options) {
+  std::vector<std::string> arguments = {"mksquashfs", tree.native(),  image.native(),
+                                        "-noappend",  "-no-progress", "-quiet"};
+  if (std::ranges::find(options, "-comp") == options.end()) {
+    // Speed counts here, not size.
+    options.insert(options.end(), {"-comp", "zstd", "-Xcompression-level", "1"});
+  }
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  const Outcome outcome = run({.arguments = std::move(arguments)});
+  INFO("mksquashfs says: " << outcome.errors);
+  REQUIRE(outcome.status == 0);
+  return image;
+}
+
+}  // namespace pyram::test

@@ -1,0 +1,16 @@
+// Making small images for tests.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace pyram::test {
+
+// A SquashFS of `tree`, made by mksquashfs with `options` (zstd where they don't say).
+// Returns `image`. Fails the test case where mksquashfs fails.
+std::filesystem::path make_image(const std::filesystem::path& tree,
+                                 const std::filesystem::path& image,
+                                 std::vector<std::string> options = {});
+
+}  // namespace pyram::test

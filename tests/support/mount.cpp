@@ -1,0 +1,82 @@
+#include "tests/support/mount.h"
+
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "support/unique_fd.h"
+#include "tests/support/catch.h"
+
+namespace pyram::test {
+
+Mount::Mount(const std::filesystem::path& image, std::vector<std::string> options, By by)
+    : folder_(parent_ / "mount"), by_(by) {
+  std::filesystem::create_directory(folder_);
+  if (by_ == By::kUser) give_to_plain_user(folder_);
+  std::vector<std::string> arguments = {program("pyram-mount")};
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  arguments.insert(arguments.end(), {"--", image.native(), folder_.native()});
+  const Outcome outcome = run(command(std::move(arguments)));
+  INFO("pyram-mount says: " << outcome.errors);
+  REQUIRE(outcome.status == 0);
+  REQUIRE(is_mounted(folder_));
+  mounted_ = true;
+}
+
+Mount::~Mount() {
+  if (!mounted_ || !is_mounted(folder_)) return;
+  // A test that failed may have left users behind: then this is what ends them.
+  if (!run(command({program("pyram-mount"), "--unmount", folder_.native()})).ok()) {
+    ::umount2(folder_.c_str(), MNT_DETACH);
+  }
+}
+
+void Mount::unmount() {
+  const pid_t process = daemon();
+  const Outcome outcome = run(command({program("pyram-mount"), "--unmount", folder_.native()}));
+  INFO("pyram-mount says: " << outcome.errors);
+  REQUIRE(outcome.status == 0);
+  mounted_ = false;
+  wait_for_end(process);
+}
+
+std::map<std::string, std::string> Mount::status() const {
+  const std::string text = run_or_throw(
+      command({program("pyram-mount"), "--status", folder_.native(), "--format", "json"}),
+      ExitCode::kFailed, "ask for the status");
+  std::map<std::string, std::string> result;
+  const auto values = nlohmann::json::parse(text);
+  for (const auto& [name, value] : values.items()) {
+    result[name] = value.is_string() ? value.get<std::string>() : value.dump();
+  }
+  return result;
+}
+
+std::uint64_t Mount::count(const std::string& name) const { return std::stoull(status().at(name)); }
+
+pid_t Mount::daemon() const { return static_cast<pid_t>(count("pid")); }
+
+Command Mount::command(std::vector<std::string> arguments) const {
+  if (by_ == By::kUser) return as_plain_user(std::move(arguments));
+  return {.arguments = std::move(arguments)};
+}
+
+void kill_daemon(const Mount& mount) {
+  const pid_t process = mount.daemon();
+  REQUIRE(::kill(process, SIGKILL) == 0);
+  wait_for_end(process);
+}
+
+void wait_for_end(pid_t process) {
+  const UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
+  if (!handle) return;  // It has ended already.
+  pollfd waiting{handle.get(), POLLIN, 0};
+  while (::poll(&waiting, 1, -1) < 0) {
+  }
+}
+
+}  // namespace pyram::test

@@ -1,0 +1,58 @@
+// A real mount of an image by our pyram-mount, for as long as an object lives.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/support/fixture.h"
+
+namespace pyram::test {
+
+class Mount {
+ public:
+  enum class By { kUs, kUser };
+
+  // Mounts with `options` on a new folder. Fails the test case where that fails.
+  explicit Mount(const std::filesystem::path& image, std::vector<std::string> options = {},
+                 By by = By::kUs);
+  // Unmounts, and returns when the daemon is gone. Programs that still use it are cut off.
+  ~Mount();
+  Mount(const Mount&) = delete;
+  Mount& operator=(const Mount&) = delete;
+
+  [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
+  [[nodiscard]] std::filesystem::path operator/(std::string_view name) const {
+    return folder_ / name;
+  }
+
+  // What `pyram-mount --status --format json` says, as text by name.
+  [[nodiscard]] std::map<std::string, std::string> status() const;
+  [[nodiscard]] std::uint64_t count(const std::string& name) const;
+  // The process that serves (not its supervisor).
+  [[nodiscard]] pid_t daemon() const;
+
+  // Unmounts as a user would. Fails the test case where that fails.
+  void unmount();
+
+ private:
+  [[nodiscard]] Command command(std::vector<std::string> arguments) const;
+
+  TemporaryFolder parent_;
+  std::filesystem::path folder_;
+  By by_;
+  bool mounted_ = false;
+};
+
+// Kills the daemon (and whatever would start it again) as a crash would, and waits for its end.
+void kill_daemon(const Mount& mount);
+
+// Returns when a process that is no child of ours has ended.
+void wait_for_end(pid_t process);
+
+}  // namespace pyram::test
