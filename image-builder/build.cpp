@@ -16,10 +16,12 @@
 #include "image-builder/embedded.h"
 #include "image-builder/layout.h"
 #include "image-builder/manifest.h"
+#include "image-builder/output.h"
 #include "image-builder/progress.h"
 #include "image-builder/source.h"
 #include "image-builder/strip_rules.h"
 #include "image-builder/supervisor.h"
+#include "image-builder/train.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 #include "support/io.h"
@@ -29,7 +31,7 @@ namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::size_t kPhases = 7;
+constexpr std::size_t kPhases = 7;  // Of a debian: source; others have fewer.
 
 SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progress& progress) {
   constexpr std::string_view kDebian = "debian:";
@@ -73,16 +75,6 @@ std::int64_t image_time(const ImageTree& image) {
   return image.newest;
 }
 
-// Has the finished file on disk, then under its name.
-void put_in_place(const fs::path& partial, const fs::path& output) {
-  const UniqueFd fd(::open(partial.c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd folder(::open(output.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fchmod(fd.get(), 0644) != 0 || ::fsync(fd.get()) != 0 ||
-      ::rename(partial.c_str(), output.c_str()) != 0 || !folder || ::fsync(folder.get()) != 0) {
-    throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(output.native()));
-  }
-}
-
 // Packs what the loader would read at every start. Only where the image's C library knows the
 // packed form, which it says by the name that libraries ask it for.
 void pack_libraries(const ImageTree& image) {
@@ -117,6 +109,34 @@ void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode
   }
 }
 
+// Starts programs from a hastily compressed image to learn what they read.
+Recording train_tree(const BuildOptions& options, const ImageTree& image, SquashOptions squash,
+                     const Scratch& scratch, Progress& progress) {
+  progress.phase("training");
+  std::vector<Training> trainings = standard_trainings(scratch.folder);
+  for (const std::string& script : options.trainings) {
+    trainings.push_back({script, {fs::absolute(script).native()}});
+  }
+  squash.level = 1;
+  const fs::path provisional = scratch.folder / "provisional.sqfs";
+  Recording recording;
+  try {
+    make_squashfs(image.tree, provisional, squash);
+    recording = record(provisional, trainings, scratch.folder);
+  } catch (const Error& error) {
+    // An image without a hot list is a whole one, if slower to start; one that was to be trained
+    // on somebody's script isn't.
+    const bool mountable =
+        error.code() != ExitCode::kNoFuse && error.code() != ExitCode::kMissingTool;
+    if (mountable || !options.trainings.empty()) throw;
+    progress.note(std::string("not trained: ") + error.what());
+    return {};
+  }
+  fs::remove(provisional);
+  write_file(image.tree / layout::kHotList, hot_list(recording, image.folders.sites));
+  return recording;
+}
+
 int build_in(const BuildOptions& options, const Scratch& scratch) {
   const RuleTable rules = all_rules(options);
   Progress progress(kPhases, options.quiet);
@@ -132,7 +152,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   for (const std::string& note : image.notes) progress.note(note);
 
   progress.phase("compiling the modules");
-  const BytecodeResult bytecode = compile_modules(image, scratch.folder);
+  const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
   normalise_modes(image.tree);
 
   fs::create_directories(image.tree / layout::kMetadata);
@@ -140,37 +160,16 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   write_file(image.tree / layout::kManifest, manifest.dump(1) + "\n");
   normalise_modes(image.tree);
 
+  Recording recording;
+  if (options.train) recording = train_tree(options, image, squash, scratch, progress);
   progress.phase("compressing the image");
+  squash.sort_file = scratch.folder / "sort";
+  write_file(squash.sort_file, sort_file(image.tree, recording));
   make_squashfs(image.tree, scratch.partial, squash);
   put_in_place(scratch.partial, options.output);
   progress.finish();
   if (!options.quiet) report(stripped, bytecode, image, options.output);
   return static_cast<int>(ExitCode::kOk);
-}
-
-// The folder that the build's intermediate files go into.
-fs::path choose_work_dir(const BuildOptions& options) {
-  if (!options.work_dir.empty()) return fs::absolute(options.work_dir);
-  if (const char* variable = std::getenv("TMPDIR"); variable != nullptr && *variable == '/') {
-    return variable;
-  }
-  return options.output.parent_path();
-}
-
-// Says now what would otherwise be found out after a minute's work.
-void check_output(const fs::path& output) {
-  const fs::path folder = output.parent_path();
-  if (!fs::is_directory(folder)) {
-    throw Error(ExitCode::kCannotWrite, "cannot write " + quote(output.native()) +
-                                            ": there is no folder " + quote(folder.native()));
-  }
-  if (::access(folder.c_str(), W_OK) != 0) {
-    throw system_error(ExitCode::kCannotWrite, errno, "write into " + quote(folder.native()));
-  }
-  if (fs::is_directory(output)) {
-    throw Error(ExitCode::kCannotWrite,
-                "cannot write " + quote(output.native()) + ": it is a folder; name a file in it");
-  }
 }
 
 }  // namespace
@@ -191,7 +190,7 @@ int build_image(const BuildOptions& given) {
   check_output(options.output);
   // Packages' files keep the modes that they come with, and ours get the usual ones.
   ::umask(022);
-  return supervise(choose_work_dir(options), options.output,
+  return supervise(choose_work_dir(options.work_dir, options.output), options.output,
                    [&](const Scratch& scratch) { return build_in(options, scratch); });
 }
 

@@ -20,6 +20,9 @@ struct BuildOptions {
   std::vector<std::filesystem::path> rules;
   SquashOptions squash;
   bool pack_elf = true;  // Relative relocations as DT_RELR.
+  bool columns = false;  // Bytecode that knows columns, see compile_modules().
+  bool train = true;
+  std::vector<std::string> trainings;  // Scripts, beside the standard ones.
   bool quiet = false;
 };
 

@@ -20,10 +20,11 @@ int usable_cores() {
 
 }  // namespace
 
-BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work) {
-  std::vector<std::string> arguments = {image.tree.native(), kTreeInBytecode,
-                                        std::to_string(usable_cores()),
-                                        (image.tree / image.folders.stdlib).native()};
+BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work,
+                               bool columns) {
+  std::vector<std::string> arguments = {
+      image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
+      columns ? "columns" : "lines", (image.tree / image.folders.stdlib).native()};
   for (const std::string& site : image.folders.sites) {
     // The one inside the standard library has been seen with it.
     if (!site.starts_with(image.folders.stdlib + "/")) {

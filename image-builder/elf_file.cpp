@@ -91,7 +91,9 @@ std::uint64_t ElfView::file_offset(std::uint64_t address, std::uint64_t size) co
     const std::uint64_t inside = address - segment.p_vaddr;
     if (inside >= segment.p_filesz || size > segment.p_filesz - inside) continue;
     if (segment.p_offset > std::numeric_limits<std::uint64_t>::max() - inside) break;
-    return segment.p_offset + inside;
+    const std::uint64_t offset = segment.p_offset + inside;
+    if (offset > bytes_.size() || size > bytes_.size() - offset) break;
+    return offset;
   }
   throw broken(name_, "an address in it belongs to no segment");
 }

@@ -81,6 +81,9 @@ std::map<std::uint64_t, std::vector<std::byte>> relocated(std::span<const std::b
   std::map<std::uint64_t, std::vector<std::byte>> memory;
   for (const Elf64_Phdr& segment : elf.program_headers()) {
     if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) == 0) continue;
+    if (segment.p_offset > bytes.size() || segment.p_filesz > bytes.size() - segment.p_offset) {
+      continue;
+    }
     const auto content = bytes.subspan(segment.p_offset, segment.p_filesz);
     memory.emplace(segment.p_vaddr, std::vector<std::byte>(content.begin(), content.end()));
   }
@@ -88,7 +91,10 @@ std::map<std::uint64_t, std::vector<std::byte>> relocated(std::span<const std::b
   for (const Elf64_Phdr& segment : elf.program_headers()) {
     if (segment.p_type != PT_DYNAMIC) continue;
     for (auto& [start, content] : memory) {
-      if (segment.p_vaddr < start || segment.p_vaddr >= start + content.size()) continue;
+      if (segment.p_vaddr < start || segment.p_vaddr - start > content.size() ||
+          segment.p_filesz > content.size() - (segment.p_vaddr - start)) {
+        continue;
+      }
       std::fill_n(content.begin() + static_cast<std::ptrdiff_t>(segment.p_vaddr - start),
                   segment.p_filesz, std::byte{0});
     }
@@ -136,7 +142,8 @@ std::optional<std::vector<std::byte>> needs_with_relr(const ElfView& elf, std::u
                                                       std::uint32_t new_name) {
   const auto address = elf.dynamic_value(DT_VERNEED);
   const auto count = elf.dynamic_value(DT_VERNEEDNUM);
-  if (!address || !count) return std::nullopt;
+  // A broken count must not keep us busy; no library needs versions of a thousand others.
+  if (!address || !count || *count > 1000) return std::nullopt;
   struct Need {
     Elf64_Verneed head;
     std::vector<Elf64_Vernaux> versions;

@@ -20,6 +20,9 @@ PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
 PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
+PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
+PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
+PYRAM_EMBED(train_pymysql, PYRAM_BUILDER_SOURCE "/python/train_pymysql.py");
 
 namespace pyram::builder {
 namespace {
@@ -41,6 +44,18 @@ std::string_view facts_program() { return between(pyram_embedded_facts, pyram_em
 
 std::string_view compile_program() {
   return between(pyram_embedded_compile, pyram_embedded_compile_end);
+}
+
+std::string_view repack_wheel_program() {
+  return between(pyram_embedded_repack_wheel, pyram_embedded_repack_wheel_end);
+}
+
+std::string_view train_django_program() {
+  return between(pyram_embedded_train_django, pyram_embedded_train_django_end);
+}
+
+std::string_view train_pymysql_program() {
+  return between(pyram_embedded_train_pymysql, pyram_embedded_train_pymysql_end);
 }
 
 }  // namespace pyram::builder

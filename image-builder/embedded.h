@@ -16,5 +16,8 @@ namespace pyram::builder {
 // Python programs that the image's own interpreter runs during a build (python/*.py).
 [[nodiscard]] std::string_view facts_program();
 [[nodiscard]] std::string_view compile_program();
+[[nodiscard]] std::string_view repack_wheel_program();
+[[nodiscard]] std::string_view train_django_program();
+[[nodiscard]] std::string_view train_pymysql_program();
 
 }  // namespace pyram::builder

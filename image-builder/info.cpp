@@ -114,7 +114,7 @@ std::map<std::string, std::string> file_facts(const json& manifest) {
   for (const auto& [path, entry] : manifest.at("files").items()) {
     result[path] = entry.contains("link")
                        ? "-> " + entry.at("link").get<std::string>()
-                       : entry.value("sha256", std::string()) + " " +
+                       : entry.value("digest", std::string()) + " " +
                              std::to_string(entry.at("size").get<std::uint64_t>());
   }
   return result;

@@ -233,6 +233,19 @@ void add_pip_module(const ImageTree& image) {
   if (!fs::exists(site / "pip")) write_file(site / "pip.py", kPipModule);
 }
 
+// A wheel is compressed weakly, and what is compressed already an image cannot compress better.
+void repack_wheels(const ImageTree& image, const fs::path& work) {
+  const fs::path folder = image.tree / "share/python-wheels";
+  if (!fs::exists(folder)) return;
+  std::vector<std::string> wheels;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".whl") wheels.push_back(entry.path().native());
+  }
+  std::sort(wheels.begin(), wheels.end());
+  run_or_throw(python_command(image.starter, std::string(repack_wheel_program()), wheels, work),
+               ExitCode::kBadSource, "repack the wheels");
+}
+
 void make_entry_points(ImageTree& image, const std::string& short_version) {
   const fs::path interpreter = image.tree / layout::kInterpreter;
   const auto bytes = trampoline();
@@ -343,6 +356,7 @@ void complete(const SourceTree& source, ImageTree& image, const fs::path& work) 
   image.facts = ask(image.starter, work);
   adapt_standard_library(image);
   add_pip_module(image);
+  repack_wheels(image, work);
 }
 
 void normalise_modes(const fs::path& tree) {

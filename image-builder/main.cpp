@@ -4,7 +4,9 @@
 #include <exception>
 
 #include "image-builder/build.h"
+#include "image-builder/bundle.h"
 #include "image-builder/info.h"
+#include "image-builder/train.h"
 #include "support/error.h"
 #include "support/io.h"
 
@@ -47,8 +49,27 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
       ->capture_default_str();
   command->add_flag("!--no-elf-packing", options.pack_elf,
                     "leave the shared libraries' relocations as they are");
+  command->add_flag(
+      "--columns", options.columns,
+      "keep the columns in the bytecode (carets in tracebacks of the image's modules)");
+  command->add_option("--train", options.trainings,
+                      "a script that the image is to start fast (more than once: several)");
+  command->add_flag("!--no-train", options.train, "make no hot list");
   command->add_flag("-q,--quiet", options.quiet, "print errors only");
   command->callback([&options, &code] { code = pyram::builder::build_image(options); });
+}
+
+void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) {
+  CLI::App* command =
+      app.add_subcommand("train", "make an image anew, laid out for how a script starts");
+  command->add_option("IMAGE", options.image, "the image")->required();
+  command->add_option("-o,--output", options.output, "the new image to write")->required();
+  command->add_option("SCRIPT", options.program, "the script and its arguments, after --")
+      ->required();
+  command->add_option("--level", options.level, "compression level of zstd")
+      ->check(CLI::Range(1, 22))
+      ->capture_default_str();
+  command->callback([&options, &code] { code = pyram::builder::train_image(options); });
 }
 
 void add_info(CLI::App& app, InfoOptions& options) {
@@ -65,6 +86,16 @@ void add_info(CLI::App& app, InfoOptions& options) {
       [&options] { print(pyram::builder::compare_images(options.image, options.other)); });
 }
 
+void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code) {
+  CLI::App* command =
+      app.add_subcommand("bundle", "make one executable of an image and what runs it");
+  command->add_option("IMAGE", options.image, "an image")->required();
+  command->add_option("-o,--output", options.output, "the executable to write")->required();
+  command->add_option("--script", options.application,
+                      "what it runs: a script, or a folder with a __main__.py");
+  command->callback([&options, &code] { code = pyram::builder::bundle_image(options); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -77,8 +108,12 @@ int main(int argc, char** argv) {
     pyram::builder::BuildOptions build;
     build.cache = pyram::builder::default_cache();
     add_build(app, build, code);
+    pyram::builder::TrainOptions train;
+    add_train(app, train, code);
     InfoOptions info;
     add_info(app, info);
+    pyram::builder::BundleOptions bundle;
+    add_bundle(app, bundle, code);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {

@@ -73,7 +73,8 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
     if (entry.is_symlink()) {
       files[path] = {{"link", fs::read_symlink(entry.path()).native()}};
     } else if (entry.is_regular_file()) {
-      files[path] = {{"size", entry.file_size()}, {"sha256", sha256_of_file(entry.path())}};
+      files[path] = {{"size", entry.file_size()},
+                     {"digest", sha256_of_file(entry.path()).substr(0, 8)}};
       if (const auto owner = image.owners.find(path); owner != image.owners.end()) {
         files[path]["package"] = owner->second;
       }

@@ -1,0 +1,18 @@
+// The finished image's way to its place.
+#pragma once
+
+#include <filesystem>
+
+namespace pyram::builder {
+
+// Says now what would otherwise be found out after a minute's work. Throws Error (kCannotWrite).
+void check_output(const std::filesystem::path& output);
+
+// The folder for intermediate files: `wanted`, $TMPDIR, or the output's own.
+[[nodiscard]] std::filesystem::path choose_work_dir(const std::filesystem::path& wanted,
+                                                    const std::filesystem::path& output);
+
+// Has the finished file on disk, then under its name. Throws Error (kCannotWrite).
+void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& output);
+
+}  // namespace pyram::builder

@@ -1,0 +1,234 @@
+#include "image-builder/train.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "image-builder/embedded.h"
+#include "support/error.h"
+#include "support/image_layout.h"
+#include "support/io.h"
+#include "support/process.h"
+#include "support/unique_fd.h"
+
+namespace pyram::builder {
+namespace fs = std::filesystem;
+namespace {
+
+// The daemon beside this program, or in PATH.
+fs::path find_daemon() {
+  std::error_code ignored;
+  const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
+  const fs::path beside = self.parent_path() / "pyram-mount";
+  if (!ignored && ::access(beside.c_str(), X_OK) == 0) return beside;
+  if (const auto found = find_program("pyram-mount")) return *found;
+  throw Error(ExitCode::kMissingTool,
+              "cannot train: pyram-mount is neither beside pyram-image nor in PATH; install it");
+}
+
+// An image, mounted with recording on for as long as this lives. The daemon stays in the foreground
+// and in our process group, so that it ends with us, whatever happens.
+class RecordingMount {
+ public:
+  RecordingMount(const fs::path& image, const fs::path& folder, const fs::path& record) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+      throw system_error(ExitCode::kFailed, errno, "make a pipe");
+    UniqueFd reader(ends[0]);
+    UniqueFd writer(ends[1]);
+    const std::string number = std::to_string(writer.get());
+    const std::string daemon = find_daemon().native();
+    std::vector<std::string> words = {daemon,         "-f",           "--ready-fd",
+                                      number,         "--record",     record.native(),
+                                      image.native(), folder.native()};
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    daemon_ = ::fork();
+    if (daemon_ < 0) throw system_error(ExitCode::kFailed, errno, "start pyram-mount");
+    if (daemon_ == 0) {
+      const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+      ::fcntl(writer.get(), F_SETFD, 0);
+      ::dup2(null, STDIN_FILENO);
+      ::dup2(null, STDOUT_FILENO);
+      ::dup2(null, STDERR_FILENO);  // Its error comes through the pipe.
+      ::execv(daemon.c_str(), argv.data());
+      ::_exit(127);
+    }
+    writer.reset();
+    const std::string said = read_to_end(reader.get(), "pyram-mount's answer");
+    if (said != "+") {
+      ::waitpid(daemon_, nullptr, 0);
+      throw Error(ExitCode::kNoFuse,
+                  "cannot mount the image to train it: " +
+                      (said.size() > 1 ? said.substr(1) : std::string("pyram-mount ended")));
+    }
+  }
+  ~RecordingMount() { unmount(); }
+  RecordingMount(const RecordingMount&) = delete;
+  RecordingMount& operator=(const RecordingMount&) = delete;
+
+  // The record is whole when this returns.
+  void unmount() {
+    if (daemon_ <= 0) return;
+    ::kill(daemon_, SIGTERM);
+    while (::waitpid(daemon_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    daemon_ = -1;
+  }
+
+ private:
+  pid_t daemon_ = -1;
+};
+
+std::vector<HotRange> parse_record(const std::string& text) {
+  std::vector<HotRange> result;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    HotRange range;
+    if (!(fields >> range.offset >> range.length)) continue;  // The head line.
+    fields.get();
+    std::getline(fields, range.path);
+    if (range.length > 0 && !range.path.empty()) result.push_back(std::move(range));
+  }
+  return result;
+}
+
+// Bytes of files, to subtract one run's reading from another's.
+class Coverage {
+ public:
+  void add(const HotRange& range) {
+    files_[range.path].emplace(range.offset, range.offset + range.length);
+  }
+  [[nodiscard]] bool holds(const HotRange& range) const {
+    const auto file = files_.find(range.path);
+    if (file == files_.end()) return false;
+    std::uint64_t from = range.offset;
+    for (const auto& [begin, end] : file->second) {
+      if (begin > from) break;
+      from = std::max(from, end);
+    }
+    return from >= range.offset + range.length;
+  }
+
+ private:
+  std::map<std::string, std::set<std::pair<std::uint64_t, std::uint64_t>>> files_;
+};
+
+// Ranges that follow each other, made one.
+std::vector<HotRange> joined(const std::vector<HotRange>& ranges) {
+  std::vector<HotRange> result;
+  for (const HotRange& range : ranges) {
+    if (!result.empty() && result.back().path == range.path &&
+        result.back().offset + result.back().length == range.offset) {
+      result.back().length += range.length;
+    } else {
+      result.push_back(range);
+    }
+  }
+  return result;
+}
+
+bool is_in_packages(const std::string& path, const std::vector<std::string>& sites) {
+  return std::any_of(sites.begin(), sites.end(),
+                     [&](const std::string& site) { return path.starts_with(site + "/"); });
+}
+
+}  // namespace
+
+std::vector<Training> standard_trainings(const fs::path& work) {
+  write_file(work / "train_django.py", train_django_program());
+  write_file(work / "train_pymysql.py", train_pymysql_program());
+  return {{"-c pass", {"-c", "pass"}},
+          {"Django", {(work / "train_django.py").native()}},
+          {"PyMySQL", {(work / "train_pymysql.py").native()}}};
+}
+
+Recording record(const fs::path& image, const std::vector<Training>& trainings,
+                 const fs::path& work) {
+  const fs::path folder = work / "mounted";
+  const fs::path file = work / "record";
+  fs::create_directory(folder);
+  Recording result;
+  for (const Training& training : trainings) {
+    RecordingMount mount(image, folder, file);
+    Command command;
+    command.arguments = {(folder / layout::kInterpreter).native()};
+    command.arguments.insert(command.arguments.end(), training.words.begin(), training.words.end());
+    const Outcome outcome = run(command);
+    mount.unmount();
+    if (!outcome.ok()) {
+      throw Error(ExitCode::kFailed, "the training with " + quote(training.name) + " ended with " +
+                                         std::to_string(outcome.status) + ": " +
+                                         outcome.last_line());
+    }
+    result.push_back(parse_record(read_file(file)));
+  }
+  fs::remove(folder);
+  return result;
+}
+
+std::string hot_list(const Recording& recording, const std::vector<std::string>& sites) {
+  std::ostringstream text;
+  text << "pyram hot list 1\n";
+  Coverage known;
+  for (std::size_t i = 0; i < recording.size(); ++i) {
+    std::vector<HotRange> fresh;
+    for (const HotRange& range : recording[i]) {
+      if (!known.holds(range)) fresh.push_back(range);
+    }
+    if (i == 0) {
+      for (const HotRange& range : fresh) known.add(range);
+    } else if (!fresh.empty()) {
+      auto first = std::find_if(fresh.begin(), fresh.end(), [&](const HotRange& range) {
+        return is_in_packages(range.path, sites);
+      });
+      if (first == fresh.end()) first = fresh.begin();
+      text << "group " << first->path << "\n";
+    }
+    for (const HotRange& range : joined(fresh)) {
+      text << range.offset << " " << range.length << " " << range.path << "\n";
+    }
+  }
+  return text.str();
+}
+
+std::string sort_file(const fs::path& tree, const Recording& recording) {
+  // Higher is earlier; 32,767 is the highest that mksquashfs takes.
+  int priority = 32767;
+  constexpr int kLowestHot = 1000;
+  std::map<std::string, int> priorities;
+  for (const std::vector<HotRange>& run : recording) {
+    for (const HotRange& range : run) {
+      if (priority > kLowestHot && priorities.emplace(range.path, priority).second) --priority;
+    }
+  }
+  static const std::vector<std::string> kinds = {".so", ".pyc", ".py", ".mo", ".js", ".css"};
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(tree)) {
+    if (!entry.is_regular_file() || entry.is_symlink()) continue;
+    const auto kind = std::find(kinds.begin(), kinds.end(), entry.path().extension().native());
+    const int by_kind = 100 * static_cast<int>(kinds.end() - kind);
+    priorities.emplace(entry.path().lexically_relative(tree).native(), by_kind);
+  }
+  std::string text;
+  for (const auto& [path, value] : priorities) {
+    if (!fs::is_regular_file(fs::symlink_status(tree / path))) continue;
+    for (const char c : path) {
+      if (c == ' ' || c == '\\' || c == '\t') text.push_back('\\');
+      text.push_back(c);
+    }
+    text += " " + std::to_string(value) + "\n";
+  }
+  return text;
+}
+
+}  // namespace pyram::builder

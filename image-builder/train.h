@@ -1,0 +1,61 @@
+// Training: which parts of an image a start reads, found out by starting.
+//
+// The image is mounted by `pyram-mount --record`, programs run from it, and what they read becomes
+// the hot list (docs/image-format.md) and the order of files in the image.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pyram::builder {
+
+// A run of bytes of one file.
+struct HotRange {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  std::string path;  // Relative to the image's root.
+};
+
+// One program to run: words for the interpreter, such as {"-c", "pass"}.
+struct Training {
+  std::string name;  // For messages.
+  std::vector<std::string> words;
+};
+
+// What each training read, in order of first use. The first one is what every start reads.
+using Recording = std::vector<std::vector<HotRange>>;
+
+// What the default image is trained on; scripts are written into `work`.
+[[nodiscard]] std::vector<Training> standard_trainings(const std::filesystem::path& work);
+
+// Mounts the image below `work` once for each training and runs it.
+// Throws Error: kNoFuse and kMissingTool where nothing can be mounted, kFailed when a program
+// fails.
+[[nodiscard]] Recording record(const std::filesystem::path& image,
+                               const std::vector<Training>& trainings,
+                               const std::filesystem::path& work);
+
+// The text of .pyram/hot. `sites` are the folders of packages: the first file read there is what a
+// group waits for.
+[[nodiscard]] std::string hot_list(const Recording& recording,
+                                   const std::vector<std::string>& sites);
+
+// mksquashfs's sort file for a tree: hot files in start order, then the others by kind, since
+// files of a kind compress better side by side.
+[[nodiscard]] std::string sort_file(const std::filesystem::path& tree, const Recording& recording);
+
+struct TrainOptions {
+  std::filesystem::path image;
+  std::filesystem::path output;
+  std::vector<std::string> program;  // SCRIPT [ARG]...
+  int level = 19;
+};
+
+// `pyram-image train`: a new image with the standard trainings and the program as its hot list.
+// Returns the program's exit code, as build_image().
+[[nodiscard]] int train_image(const TrainOptions& options);
+
+}  // namespace pyram::builder

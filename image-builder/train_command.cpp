@@ -1,0 +1,67 @@
+// `pyram-image train`.
+#include <nlohmann/json.hpp>
+
+#include "image-builder/output.h"
+#include "image-builder/progress.h"
+#include "image-builder/squash.h"
+#include "image-builder/squashfs_file.h"
+#include "image-builder/supervisor.h"
+#include "image-builder/train.h"
+#include "support/error.h"
+#include "support/image_layout.h"
+#include "support/io.h"
+
+namespace pyram::builder {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::size_t kPhases = 3;
+
+int train_in(const TrainOptions& options, const Scratch& scratch) {
+  Progress progress(kPhases, false);
+  const Superblock superblock = read_superblock(options.image);
+  std::vector<std::string> sites;
+  try {
+    const auto manifest = nlohmann::json::parse(read_from_image(options.image, layout::kManifest));
+    sites = manifest.at("python").at("sites").get<std::vector<std::string>>();
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ExitCode::kBadImage, "cannot use the manifest of " + quote(options.image.native()) +
+                                         ": " + error.what());
+  }
+  progress.phase("running " + quote(options.program.front()));
+  std::vector<Training> trainings = standard_trainings(scratch.folder);
+  trainings.push_back({options.program.front(), options.program});
+  const Recording recording = record(options.image, trainings, scratch.folder);
+
+  progress.phase("unpacking the image");
+  const fs::path tree = scratch.folder / "image";
+  unpack_image(options.image, tree);
+  write_file(tree / layout::kHotList, hot_list(recording, sites));
+
+  progress.phase("compressing the image");
+  SquashOptions squash;
+  squash.compressor = superblock.compressor;
+  squash.level = options.level;
+  squash.block_size = superblock.block_size;
+  squash.time = superblock.time;
+  squash.sort_file = scratch.folder / "sort";
+  write_file(squash.sort_file, sort_file(tree, recording));
+  make_squashfs(tree, scratch.partial, squash);
+  put_in_place(scratch.partial, options.output);
+  progress.finish();
+  return static_cast<int>(ExitCode::kOk);
+}
+
+}  // namespace
+
+int train_image(const TrainOptions& given) {
+  TrainOptions options = given;
+  options.image = fs::absolute(options.image);
+  options.output = fs::absolute(options.output).lexically_normal();
+  check_output(options.output);
+  (void)read_superblock(options.image);
+  return supervise(choose_work_dir({}, options.output), options.output,
+                   [&](const Scratch& scratch) { return train_in(options, scratch); });
+}
+
+}  // namespace pyram::builder
