@@ -48,6 +48,19 @@ def _machine(results):
             f"{versions}.\n")
 
 
+def _warning(results):
+    """What a reader has to know before the first figure."""
+    quick = [r["title"] for r in results["suites"].values() if r["quick"]]
+    load = results["machine"].get("load")
+    text = []
+    if quick:
+        text.append(f"**Few tries** (`--quick`): {', '.join(quick)}. Take them as a first look.")
+    if load is None or load > 2 * results["machine"]["cores"]:
+        text.append("**The machine was doing other work at the same time**: ratios are off by "
+                    "more than 10%.")
+    return "\n".join(text) + "\n" if text else ""
+
+
 def _targets(results):
     lines = ["## Targets", "", "| work | at most | measured | |", "| --- | --- | --- | --- |"]
     lines += [f"| {text} | {limit} | {shown} | {verdict} |"
@@ -136,7 +149,9 @@ def publish(results):
     except Missing as reason:
         drawn = {}
         print(f"no charts: {reason}")
-    parts = [_HEAD, _targets(results), _worse(results), _machine(results), _contenders(results)]
+    if any(record["quick"] for record in results["suites"].values()):
+        print("some figures are of --quick runs: the document says so")
+    parts = [_HEAD, _warning(results), _targets(results), _worse(results), _machine(results), _contenders(results)]
     notes = {"memory": _MEMORY, "constrained": _CONSTRAINED}
     for name, record in results["suites"].items():
         quick = " (quick: few tries)" if record["quick"] else ""

@@ -110,6 +110,7 @@ def describe():
         "processor": processor.group(1) if processor else platform.machine(),
         "cores": os.cpu_count(),
         "memory_mib": int(memory.group(1)) // 1024 if memory else 0,
+        "load": round(os.getloadavg()[1], 1),
         "kernel": platform.release(),
         "distribution": release.group(1) if release else "unknown",
         "filesystem": sh(f"stat -f -c %T {PROJECT}").strip(),
