@@ -41,7 +41,7 @@ _pyram_image() {
   if [[ $cur == -* ]]; then
     # An option may be written as "-o,--output", which _parse_help halves.
     mapfile -t COMPREPLY < <(compgen -W "$("$1" "$command" --help 2>/dev/null |
-      grep -oE '^ +-[^ ]+' | tr -s ' ,' '\n\n' | sed 's/=.*//')" -- "$cur")
+      grep -oE '^ +-[^ ]+' | tr -s ' ,' '\n\n' | sed 's/[={].*//')" -- "$cur")
     return
   fi
   _filedir

@@ -28,7 +28,7 @@ _pyram_mount() {
 
   if [[ $cur == -* ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$("$1" --help 2>/dev/null |
-      grep -oE "^ +-[^ ]+" | tr -s " ," "\n\n" | sed "s/=.*//")" -- "$cur")
+      grep -oE "^ +-[^ ]+" | tr -s " ," "\n\n" | sed "s/[={].*//")" -- "$cur")
     [[ ${COMPREPLY[*]-} == *= ]] && compopt -o nospace
     return
   fi
