@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,11 +32,15 @@ struct Pipe {
 
 // Both ends are above the standard descriptors, which the caller may have closed: a child that puts
 // /dev/null there must not lose its end.
+//
+// A pair of sockets, as the kernel then tells who wrote.
 Pipe make_pipe() {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+  constexpr int kOn = 1;
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno, "make a pipe");
   }
+  ::setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &kOn, sizeof kOn);
   Pipe pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
   for (UniqueFd* end : {&pipe.reader, &pipe.writer}) {
     if (end->get() > kReadyFd) continue;
@@ -123,16 +129,42 @@ std::string read_error_file(int fd) {
   return size <= 0 ? std::string() : std::string(buffer.data(), static_cast<std::size_t>(size));
 }
 
-// Everything that the daemon says, up to end of file or to its '+'.
-std::string read_answer(int fd) {
+struct Answer {
   std::string text;
+  pid_t writer = 0;  // Who wrote the last part; 0: unknown.
+};
+
+// One part of an answer, and who wrote it. What recvmsg returned.
+ssize_t receive(int fd, std::span<char> buffer, pid_t& writer) {
+  iovec part{buffer.data(), buffer.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t size = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+  if (size <= 0) return size;
+  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_level == SOL_SOCKET &&
+      header->cmsg_type == SCM_CREDENTIALS) {
+    ucred credentials{};
+    ::memcpy(&credentials, CMSG_DATA(header), sizeof credentials);
+    writer = credentials.pid;
+  }
+  return size;
+}
+
+// Everything that the daemon says, up to end of file or to its '+'.
+Answer read_answer(int fd) {
+  Answer answer;
   std::array<char, 1024> buffer;
   for (;;) {
-    const ssize_t size = ::read(fd, buffer.data(), buffer.size());
+    const ssize_t size = receive(fd, buffer, answer.writer);
     if (size < 0 && errno == EINTR) continue;
-    if (size <= 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(size));
-    if (text.front() == '+') return text;
+    if (size <= 0) return answer;
+    answer.text.append(buffer.data(), static_cast<std::size_t>(size));
+    if (answer.text.front() == '+') return answer;
   }
 }
 
@@ -164,7 +196,7 @@ const std::array<std::string, 2>& ready_options() {
 
 }  // namespace
 
-void start_daemon(const std::vector<std::string>& arguments) {
+pid_t start_daemon(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   const UniqueFd errors = make_error_file();
   const std::vector<std::string> all = with_options(arguments, ready_options());
@@ -175,14 +207,14 @@ void start_daemon(const std::vector<std::string>& arguments) {
     give_up(ready.writer.get(), "run " + quote(all.front()), error);
   }
   ready.writer.reset();
-  const std::string answer = read_answer(ready.reader.get());
+  const Answer answer = read_answer(ready.reader.get());
   const int status = wait_for(pid);
-  check_answer(answer, read_error_file(errors.get()), status, all.front());
+  check_answer(answer.text, read_error_file(errors.get()), status, all.front());
+  return answer.writer;
 }
 
 pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
-  Pipe number = make_pipe();
   std::vector<std::string> all = with_options(arguments, ready_options());
   all.insert(all.begin() + 1, "-f");
   const std::vector<char*> argv = pointers(all);
@@ -195,20 +227,16 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
     if (daemon < 0) give_up(ready.writer.get(), "start a process", errno);
     if (daemon > 0) ::_exit(0);
     ::setsid();
-    const pid_t self = ::getpid();
-    [[maybe_unused]] const ssize_t n = ::write(number.writer.get(), &self, sizeof self);
     const int error = become(argv, ready.writer.get(), -1);
     give_up(ready.writer.get(), "run " + quote(all.front()), error);
   }
   ready.writer.reset();
-  number.writer.reset();
-  const std::string answer = read_answer(ready.reader.get());
-  check_answer(answer, {}, wait_for(pid), all.front());
-  pid_t daemon = 0;
-  if (::read(number.reader.get(), &daemon, sizeof daemon) != sizeof daemon) {
+  const Answer answer = read_answer(ready.reader.get());
+  check_answer(answer.text, {}, wait_for(pid), all.front());
+  if (answer.writer == 0) {
     throw Error(ExitCode::kLauncherFailed, "cannot find the process of pyram-mount");
   }
-  return daemon;
+  return answer.writer;
 }
 
 int run_quietly(const std::vector<std::string>& arguments) {

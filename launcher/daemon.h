@@ -13,8 +13,10 @@ namespace pyram::launcher {
 // ours: standard descriptors on /dev/null, no other descriptor, default signal handling, soft
 // resource limits raised to the hard ones (a script's `ulimit -t` must not end everybody's mount).
 // No child is left behind for the script to wait for.
-// Throws Error with the daemon's own text and exit code, or saying how it ended without a text.
-void start_daemon(const std::vector<std::string>& arguments);
+// Returns the process id of the one that serves, which the kernel attached to its byte; 0 where it
+// can't be known. Throws Error with the daemon's own text and exit code, or saying how it ended
+// without a text.
+pid_t start_daemon(const std::vector<std::string>& arguments);
 
 // The same in a new user and a new mount namespace, in which the daemon has our uid and gid and
 // may mount. Returns its process id: it runs in the foreground (-f is added), child of nobody.

@@ -178,7 +178,7 @@ class Doctor {
 
   [[nodiscard]] Finding mount_on_trial() const {
     const Trial trial(folder(), image_);
-    start_daemon(command(trial.place().path()));
+    static_cast<void>(start_daemon(command(trial.place().path())));
     const bool seen = trial.place().open_mount().root.has_value();
     trial.place().remove_mount();
     if (!seen) return {false, "mounted, but the image has no interpreter in it"};

@@ -1,10 +1,14 @@
 #include "launcher/image_place.h"
 
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <utility>
 
 #include "launcher/daemon.h"
@@ -24,6 +28,37 @@ Found open_root(std::string path, const std::string& seen_from) {
 
 ImagePlace::ImagePlace(const RuntimeFolder& folder, const Image& image)
     : folder_(folder), name_(image.stem + '-' + image.key), path_(folder / name_) {}
+
+Found ImagePlace::open_mount() const {
+  Found found = open_root(path_);
+  // The process id may be one of another pid namespace: then the mount itself has to say.
+  struct statfs status {};
+  if (found.root && daemon_seems_dead() && ::statfs(path_.c_str(), &status) != 0) {
+    return {std::nullopt, errno};
+  }
+  return found;
+}
+
+void ImagePlace::note_daemon(pid_t daemon) const {
+  const std::string name = name_ + ".pid";
+  ::unlinkat(folder_.fd(), name.c_str(), 0);
+  if (daemon == 0) return;
+  [[maybe_unused]] const int result =
+      ::symlinkat(std::to_string(daemon).c_str(), folder_.fd(), name.c_str());
+}
+
+bool ImagePlace::daemon_seems_dead() const {
+  const auto text = read_link((name_ + ".pid").c_str(), folder_.fd());
+  pid_t pid = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc()) {
+    return false;
+  }
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process) return errno == ESRCH;
+  // A process that ended and whose parent doesn't care is still there.
+  pollfd ended{process.get(), POLLIN, 0};
+  return ::poll(&ended, 1, 0) == 1;
+}
 
 UniqueFd ImagePlace::lock() const {
   const std::string file = name_ + ".lock";

@@ -1,5 +1,6 @@
 // What a user's run-time folder holds about one image, all named STEM-KEY:
 //   STEM-KEY          the mount point
+//   STEM-KEY.pid      a link whose target is the process id of the mount's daemon
 //   STEM-KEY.lock     held (flock) by the start that is making a mount
 //   STEM-KEY.ns       the mount point of a mount in a user namespace
 //   STEM-KEY.ns-N     where the namespace of that mount is (namespace_mount.h)
@@ -42,7 +43,12 @@ class ImagePlace {
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const std::string& path() const { return path_; }
 
-  [[nodiscard]] Found open_mount() const { return open_root(path_); }
+  // A dead daemon's mount goes on giving what the kernel has cached, with which a start may come
+  // far before it fails. So the daemon is looked at as well, by its process: asking it would be a
+  // request in every start.
+  [[nodiscard]] Found open_mount() const;
+  // Remembers who serves the mount. Not doing so (0, or a full folder) costs nothing but that.
+  void note_daemon(pid_t daemon) const;
 
   // Waits until no other start is making a mount of this image. Throws Error.
   [[nodiscard]] UniqueFd lock() const;
@@ -62,6 +68,7 @@ class ImagePlace {
   void remove_mount() const { unmount(); }
 
  private:
+  [[nodiscard]] bool daemon_seems_dead() const;
   static void make_folder(const std::string& path);
   void unmount() const;
 

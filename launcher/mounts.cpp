@@ -102,7 +102,7 @@ class Ladder {
     place_.make_mount_point();
     int error = 0;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
-      start_daemon(command(place_.path()));
+      place_.note_daemon(start_daemon(command(place_.path())));
       Found found = place_.open_mount();
       if (found.root) return *std::move(found.root);
       error = found.error;
