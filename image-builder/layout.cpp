@@ -11,6 +11,7 @@
 #include "image-builder/elf_closure.h"
 #include "image-builder/elf_file.h"
 #include "image-builder/embedded.h"
+#include "image-builder/output.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 #include "support/io.h"
@@ -65,7 +66,7 @@ class Mover {
     } else if (source_.movable) {
       fs::rename(from, target);
     } else {
-      fs::copy_file(from, target);
+      copy_content(from, target);
     }
   }
 
@@ -83,7 +84,7 @@ class Mover {
     }
     const fs::path real = resolve(from, source_.root);
     if (fs::is_regular_file(real) && is_below(real, source_.root)) {
-      fs::copy_file(real, image_.tree / to);
+      copy_content(real, image_.tree / to);
     } else {
       image_.notes.push_back("left out the link " + quote(to.native()) + ": its target " +
                              quote(target.native()) + " is not in the source");
@@ -164,14 +165,28 @@ void adapt_standard_library(const ImageTree& image) {
   // encodings is imported at every start, also with -I and -S: the cheapest place there is.
   append(
       stdlib / "encodings/__init__.py",
-      "\n# Pyram: lets a program see that it runs out of an image.\n"
-      "sys.pyram_version_info = type(sys.version_info)((" +
+      "\n# Pyram: lets a program see that it runs out of an image. A plain class, because newer\n"
+      "# versions of PyPy make no second sys.version_info.\n"
+      "class _PyramVersion(tuple):\n"
+      "    __slots__ = ()\n"
+      "    major = property(lambda self: self[0])\n"
+      "    minor = property(lambda self: self[1])\n"
+      "    micro = property(lambda self: self[2])\n"
+      "    releaselevel = property(lambda self: self[3])\n"
+      "    serial = property(lambda self: self[4])\n"
+      "    def __repr__(self):\n"
+      "        return ('sys.pyram_version_info(major=%d, minor=%d, micro=%d, '\n"
+      "                'releaselevel=%r, serial=%d)' % tuple(self))\n"
+      "_PyramVersion.__name__ = _PyramVersion.__qualname__ = 'pyram_version_info'\n"
+      "_PyramVersion.__module__ = 'sys'\n"
+      "sys.pyram_version_info = _PyramVersion((" +
           [] {
             std::string version = PYRAM_VERSION;
             std::replace(version.begin(), version.end(), '.', ',');
             return version;
           }() +
-          ", 'final', 0))\n");
+          ", 'final', 0))\n"
+          "del _PyramVersion\n");
   for (const fs::directory_entry& entry : fs::directory_iterator(stdlib)) {
     const std::string name = entry.path().filename().native();
     if (!name.starts_with("_sysconfigdata") || !name.ends_with(".py")) continue;
@@ -302,7 +317,7 @@ Runtime find_runtime(const SourceTree& source, const fs::path& program) {
 void add_libraries(const SourceTree& source, ImageTree& image) {
   const auto copy = [&](const fs::path& from, const fs::path& to) {
     fs::create_directories((image.tree / to).parent_path());
-    fs::copy_file(from, image.tree / to);
+    copy_content(from, image.tree / to);
     fs::permissions(image.tree / to, fs::perms(0755));
     const auto owner = source.owners.find(from.lexically_relative(source.root).native());
     if (owner != source.owners.end()) image.owners[to.native()] = owner->second;

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "image-builder/digest.h"
+#include "image-builder/output.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
@@ -26,7 +27,8 @@ void add_licences(const SourceTree& source, ImageTree& image) {
     // Some packages' folder is a link to another's: what is meant is copied.
     if (!fs::is_regular_file(from)) continue;
     fs::create_directories((image.tree / to).parent_path());
-    fs::copy_file(from, image.tree / to, fs::copy_options::overwrite_existing);
+    fs::remove(image.tree / to);
+    copy_content(from, image.tree / to);
     image.owners[to.native()] = package;
   }
 }

@@ -6,8 +6,11 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <span>
+#include <vector>
 
 #include "support/error.h"
+#include "support/io.h"
 #include "support/unique_fd.h"
 
 namespace pyram::builder {
@@ -42,6 +45,25 @@ void put_in_place(const fs::path& partial, const fs::path& output) {
   if (!fd || ::fchmod(fd.get(), 0644) != 0 || ::fsync(fd.get()) != 0 ||
       ::rename(partial.c_str(), output.c_str()) != 0 || !folder || ::fsync(folder.get()) != 0) {
     throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(output.native()));
+  }
+}
+
+void copy_content(const fs::path& from, const fs::path& to) {
+  const UniqueFd reader(::open(from.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status {};
+  if (!reader || ::fstat(reader.get(), &status) != 0) {
+    throw system_error(ExitCode::kBadSource, errno, "read " + quote(from.native()));
+  }
+  const UniqueFd writer(
+      ::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, status.st_mode & 0777));
+  if (!writer) throw system_error(ExitCode::kCannotWrite, errno, "create " + quote(to.native()));
+  std::vector<std::byte> buffer(1 << 18);
+  std::uint64_t done = 0;
+  for (;;) {
+    const std::size_t n = pread_full(reader.get(), buffer, done);
+    write_full(writer.get(), std::span(buffer).first(n), quote(to.native()));
+    if (n < buffer.size()) return;
+    done += n;
   }
 }
 

@@ -15,4 +15,8 @@ void check_output(const std::filesystem::path& output);
 // Has the finished file on disk, then under its name. Throws Error (kCannotWrite).
 void put_in_place(const std::filesystem::path& partial, const std::filesystem::path& output);
 
+// Copies a regular file's content and mode; `to` must not exist. Throws Error (kCannotWrite where
+// there is no room; the standard library's own function calls that an input/output error).
+void copy_content(const std::filesystem::path& from, const std::filesystem::path& to);
+
 }  // namespace pyram::builder

@@ -69,6 +69,39 @@ def modules(folders):
                     yield os.path.join(folder, name)
 
 
+def interned(value, alive):
+    """The same constant with all its strings interned, and held in `alive`."""
+    if isinstance(value, str):
+        alive.append(sys.intern(value))
+        return alive[-1]
+    if isinstance(value, types.CodeType):
+        return with_interned_strings(value, alive)
+    if isinstance(value, tuple):
+        return tuple(interned(item, alive) for item in value)
+    if isinstance(value, frozenset):
+        return frozenset([interned(item, alive) for item in value])
+    return value
+
+
+def with_interned_strings(code, alive):
+    """The same code with every string interned.
+
+    Bytecode says of each string whether it was interned, and refers back to those that were.
+    Whether one happens to be depends on when garbage was collected: the same source would give
+    different bytes. PyPy forgets an interned string that nobody holds, hence `alive`.
+    """
+    return code.replace(
+        co_consts=interned(code.co_consts, alive),
+        co_names=interned(code.co_names, alive),
+        co_varnames=interned(code.co_varnames, alive),
+        co_freevars=interned(code.co_freevars, alive),
+        co_cellvars=interned(code.co_cellvars, alive),
+        co_filename=interned(code.co_filename, alive),
+        co_name=interned(code.co_name, alive),
+        co_qualname=interned(code.co_qualname, alive),
+    )
+
+
 def compile_one(path, shown, columns):
     with open(path, "rb") as file:
         source = file.read()
@@ -76,6 +109,9 @@ def compile_one(path, shown, columns):
     code = loader.source_to_code(source, shown)
     if not columns:
         code = without_columns(code)
+    # With something else in it: of a list of nothing but strings PyPy keeps only the characters.
+    alive = [None]
+    code = with_interned_strings(code, alive)
     target = importlib.util.cache_from_source(path)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with open(target, "wb") as file:

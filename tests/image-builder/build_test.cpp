@@ -1,0 +1,269 @@
+// Whole builds. The source is a small part of the default image, unpacked: a real PyPy with few
+// modules, so that a build takes seconds.
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "support/error.h"
+#include "support/io.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixture.h"
+
+namespace fs = std::filesystem;
+using namespace pyram::test;
+using pyram::Command;
+using pyram::ExitCode;
+using pyram::Outcome;
+
+namespace {
+
+int code(ExitCode value) { return static_cast<int>(value); }
+
+// A PyPy that starts, with the modules that starting and compiling need and little more.
+fs::path small_pypy(const TemporaryFolder& folder) {
+  const fs::path prefix = folder / "pypy";
+  pyram::run_or_throw(
+      {{"unsquashfs", "-quiet", "-no-progress", "-dest", prefix.native(), default_image().native(),
+        "lib/pyram", "bin", "lib/pypy3*/*.py", "lib/pypy3*/encodings", "lib/pypy3*/collections",
+        "lib/pypy3*/importlib", "lib/pypy3*/json", "lib/pypy3*/re"},
+       {},
+       {}},
+      ExitCode::kFailed, "unpack a part of the default image");
+  return prefix;
+}
+
+Command build(const fs::path& prefix, const fs::path& output,
+              const std::vector<std::string>& more = {}) {
+  Command command;
+  command.arguments = {program("pyram-image"), "build",   "--from", "dir:" + prefix.native(), "-o",
+                       output.native(),        "--level", "1"};
+  command.arguments.insert(command.arguments.end(), more.begin(), more.end());
+  return command;
+}
+
+std::size_t entries_in(const fs::path& folder) {
+  return static_cast<std::size_t>(
+      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+// A failure as it has to be: the code, one line that says what, and nothing left behind.
+void check_failure(const Outcome& outcome, ExitCode expected, std::string_view text) {
+  INFO(outcome.errors);
+  CHECK(outcome.status == code(expected));
+  const std::string last = outcome.last_line();
+  CHECK(last.starts_with("pyram-image: "));
+  CHECK(last.find(text) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("an image is built from a folder, runs, and is the same file wherever it is built") {
+  const TemporaryFolder folder;
+  const fs::path prefix = small_pypy(folder);
+  fs::create_directories(folder / "one");
+  fs::create_directories(folder / "two words");
+  const fs::path first = folder / "one/a.sqfs";
+  const fs::path second = folder / "two words/b.sqfs";
+
+  Outcome outcome = pyram::run(build(prefix, first, {"--no-train"}));
+  INFO(outcome.errors);
+  REQUIRE(outcome.ok());
+  Command other = build(prefix, second, {"--no-train", "--quiet"});
+  other.arguments.insert(other.arguments.begin(), {"sh", "-c", "umask 077; exec \"$@\"", "sh"});
+  other.environment = {"PATH=/usr/bin:/bin", "LC_ALL=de_DE.UTF-8", "TZ=Asia/Tokyo",
+                       "TMPDIR=" + (folder / "one").native(), "HOME=/nonexistent"};
+  outcome = pyram::run(other);
+  INFO(outcome.errors);
+  REQUIRE(outcome.ok());
+  CHECK(outcome.output.empty());
+  CHECK((pyram::read_file(first) == pyram::read_file(second)));
+  CHECK(entries_in(folder / "one") == 1);
+  CHECK(entries_in(folder / "two words") == 1);
+
+  const fs::path tree = folder / "tree";
+  pyram::run_or_throw(
+      {{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(), first.native()}, {}, {}},
+      ExitCode::kFailed, "unpack the image");
+  Command start;
+  start.environment = std::vector<std::string>{};  // As `env -i` would.
+  start.folder = "/";
+  start.arguments = {(tree / "bin/pypy3").native(), "-c",
+                     "import sys, json; print(json.dumps([sys.prefix, sys.executable, "
+                     "list(sys.pyram_version_info[:2])]))"};
+  outcome = pyram::run(start);
+  INFO(outcome.errors);
+  REQUIRE(outcome.ok());
+  const auto said = nlohmann::json::parse(outcome.output);
+  CHECK(said[0] == tree.native());
+  CHECK(said[1] == (tree / "bin/pypy3").native());
+
+  // Nothing of the machine that built it, and bytecode for every module, never to be written anew.
+  outcome = pyram::run({{"grep", "-r", "-l", "-F", folder.path().native(), tree.native()}, {}, {}});
+  CHECK(outcome.output.empty());
+  start.arguments = {(tree / "bin/pypy3").native(), "-v", "-c", "import json, collections"};
+  outcome = pyram::run(start);
+  CHECK(outcome.errors.find("wrote ") == std::string::npos);
+  CHECK(outcome.errors.find("bytecode is stale") == std::string::npos);
+  CHECK(outcome.errors.find("could not create") == std::string::npos);
+
+  SECTION("and info says what is in it") {
+    outcome = pyram::run({{program("pyram-image"), "info", "--json", first.native()}, {}, {}});
+    REQUIRE(outcome.ok());
+    const auto info = nlohmann::json::parse(outcome.output);
+    CHECK(info["image"]["size"] == fs::file_size(first));
+    CHECK(info["python"]["implementation"] == "pypy");
+    CHECK(info["not_compiled"].empty());
+    CHECK(pyram::run({{program("pyram-image"), "info", first.native()}, {}, {}}).ok());
+    outcome =
+        pyram::run({{program("pyram-image"), "diff", first.native(), second.native()}, {}, {}});
+    CHECK(outcome.ok());
+    CHECK(outcome.output.empty());
+  }
+}
+
+TEST_CASE("a build that fails leaves nothing and says why on one line") {
+  const TemporaryFolder folder;
+  const fs::path output_folder = folder / "out";
+  fs::create_directories(output_folder);
+  const fs::path output = output_folder / "x.sqfs";
+  const auto run_build = [&](const std::vector<std::string>& more) {
+    Command command;
+    command.arguments = {program("pyram-image"), "build",       "-o",
+                         output.native(),        "--cache-dir", (folder / "cache").native()};
+    command.arguments.insert(command.arguments.end(), more.begin(), more.end());
+    return pyram::run(command);
+  };
+  SECTION("a folder that isn't there") {
+    check_failure(run_build({"--from", "dir:/nonexistent"}), ExitCode::kBadSource, "/nonexistent");
+  }
+  SECTION("a folder without PyPy") {
+    check_failure(run_build({"--from", "dir:" + folder.path().native()}), ExitCode::kBadSource,
+                  "bin/pypy3");
+  }
+  SECTION("an interpreter that does not start") {
+    fs::create_directories(folder / "pypy/bin");
+    fs::copy_file("/bin/true", folder / "pypy/bin/pypy3");
+    check_failure(run_build({"--from", "dir:" + (folder / "pypy").native()}), ExitCode::kBadSource,
+                  "interpreter");
+  }
+  SECTION("a program that is no ELF file") {
+    fs::create_directories(folder / "pypy/bin");
+    std::ofstream(folder / "pypy/bin/pypy3") << "#!/bin/sh\n";
+    check_failure(run_build({"--from", "dir:" + (folder / "pypy").native()}), ExitCode::kBadSource,
+                  "program file");
+  }
+  SECTION("no network") {
+    check_failure(run_build({"--mirror", "http://127.0.0.1:9/debian"}), ExitCode::kBadSource,
+                  "fetch");
+  }
+  SECTION("a suite's name that is none") {
+    check_failure(run_build({"--from", "debian:no such"}), ExitCode::kUsage, "no such");
+  }
+  SECTION("an unknown source") {
+    check_failure(run_build({"--from", "zip:x"}), ExitCode::kUsage, "zip:x");
+  }
+  SECTION("a rules file that makes no sense") {
+    std::ofstream(folder / "my.rules") << "[a] b\n/etc\n";
+    check_failure(run_build({"--rules", (folder / "my.rules").native()}), ExitCode::kUsage,
+                  "line 2");
+  }
+  CHECK(fs::is_empty(output_folder));
+}
+
+TEST_CASE("an output that cannot be written is said before any work") {
+  const TemporaryFolder folder;
+  const auto outcome = pyram::run(
+      {{program("pyram-image"), "build", "-o", (folder / "no/x.sqfs").native()}, {}, {}});
+  check_failure(outcome, ExitCode::kCannotWrite, "no folder");
+  Command command =
+      as_plain_user({program("pyram-image"), "build", "-o", (folder / "x.sqfs").native()});
+  if (running_as_root()) {
+    check_failure(pyram::run(command), ExitCode::kCannotWrite, folder.path().native());
+  }
+}
+
+TEST_CASE("a disk that fills is an error, and what was there stays") {
+  if (!running_as_root()) PYRAM_SKIP("mounting a small tmpfs needs root");
+  const TemporaryFolder folder;
+  const fs::path prefix = small_pypy(folder);
+  const fs::path disk = folder / "disk";
+  fs::create_directories(disk);
+  REQUIRE(::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=4m") == 0);
+  const fs::path output = disk / "x.sqfs";
+  std::ofstream(output) << "an older image";
+  // First the image doesn't fit, then not even the intermediate files.
+  const Outcome image =
+      pyram::run(build(prefix, output, {"--no-train", "--work-dir", folder.path().native()}));
+  const Outcome stage = pyram::run(build(prefix, output, {"--no-train"}));
+  CHECK(pyram::read_file(output) == "an older image");
+  CHECK(entries_in(disk) == 1);
+  REQUIRE(::umount(disk.c_str()) == 0);
+  check_failure(image, ExitCode::kCannotWrite, "");
+  check_failure(stage, ExitCode::kCannotWrite, "");
+}
+
+TEST_CASE("signals end a build, with all that it started, and nothing stays") {
+  const TemporaryFolder folder;
+  const fs::path prefix = small_pypy(folder);
+  const fs::path output_folder = folder / "out";
+  fs::create_directories(output_folder);
+  const Command command = build(prefix, output_folder / "x.sqfs", {"--no-train"});
+  std::vector<char*> argv;
+  for (const std::string& word : command.arguments) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  // The build says its phases on stderr: when the second line comes, work is going on.
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const pid_t builder = ::fork();
+  REQUIRE(builder >= 0);
+  if (builder == 0) {
+    ::dup2(ends[1], STDERR_FILENO);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  ::close(ends[1]);
+  const pyram::UniqueFd reader(ends[0]);
+  char byte = 0;
+  for (int lines = 0; lines < 2 && ::read(reader.get(), &byte, 1) == 1;) lines += byte == '\n';
+  REQUIRE(::kill(builder, SIGINT) == 0);
+  int status = 0;
+  REQUIRE(::waitpid(builder, &status, 0) == builder);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 128 + SIGINT);
+  // The pipe ends when the last process that had it has ended.
+  const std::string rest = pyram::read_to_end(reader.get(), "the build's messages");
+  CHECK(rest.find("stopped by") != std::string::npos);
+  CHECK(fs::is_empty(output_folder));
+}
+
+TEST_CASE("info, diff and train refuse what is no image of ours") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "text") << std::string(5000, 'x');
+  fs::create_directories(folder / "empty");
+  pyram::run_or_throw({{"mksquashfs", (folder / "empty").native(), (folder / "other.sqfs").native(),
+                        "-quiet", "-no-progress"},
+                       {},
+                       {}},
+                      ExitCode::kFailed, "make a SquashFS");
+  const std::string image = default_image();
+  for (const std::string& bad : {(folder / "text").native(), (folder / "missing").native(),
+                                 (folder / "other.sqfs").native(), folder.path().native()}) {
+    INFO(bad);
+    check_failure(pyram::run({{program("pyram-image"), "info", bad}, {}, {}}), ExitCode::kBadImage,
+                  "");
+    check_failure(pyram::run({{program("pyram-image"), "diff", image, bad}, {}, {}}),
+                  ExitCode::kBadImage, "");
+    check_failure(pyram::run({{program("pyram-image"), "train", bad, "-o",
+                               (folder / "new.sqfs").native(), "--", "x.py"},
+                              {},
+                              {}}),
+                  ExitCode::kBadImage, "");
+  }
+  CHECK_FALSE(fs::exists(folder / "new.sqfs"));
+}
