@@ -174,6 +174,7 @@ class Daemon {
     reader_.forget_maps();
     file_system_.forget_listings();
     image_->forget_metadata();
+    image_->forget_stored();
     ::malloc_trim(0);
   }
 

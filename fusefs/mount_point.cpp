@@ -83,8 +83,8 @@ UnmountResult unmount_resolved(const fs::path& folder, int flags) {
   }
 }
 
-// Whether a FUSE file system is mounted there and its daemon is gone. The kernel answers much out of
-// its caches even then, but not this.
+// Whether a FUSE file system is mounted there and its daemon is gone. The kernel answers much out
+// of its caches even then, but not this.
 bool is_dead_mount(const fs::path& folder) {
   struct statfs status {};
   return ::statfs(folder.c_str(), &status) != 0 && errno == ENOTCONN;

@@ -1,8 +1,6 @@
 #include "fusefs/prefetcher.h"
 
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <limits>
@@ -69,8 +67,7 @@ void Prefetcher::stop(std::function<void()> then) {
 }
 
 void Prefetcher::work(const std::stop_token& stop) {
-  // Readers come first.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 5);
+  // No lower priority: a reader may be waiting for the very block that we decompress.
   while (const std::optional<std::size_t> group = next_group(stop)) {
     try {
       fetch(plan(groups_[*group]), stop);

@@ -67,6 +67,13 @@ Image::Image(UniqueFd file, std::string name, std::uint64_t offset)
   }
   metadata_ =
       std::make_unique<MetadataCache>(file_.get(), offset_, superblock_.bytes_used, decompress_);
+  // All metadata lies in one piece behind the data, and a start needs much of it at once.
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 20;
+  ::posix_fadvise(
+      file_.get(), static_cast<off_t>(offset_ + superblock_.inode_table),
+      static_cast<off_t>(std::min(kMost, superblock_.bytes_used - superblock_.inode_table)),
+      POSIX_FADV_WILLNEED);
+  read_owners();
   open_xattrs();
   // Fails here and not at the first request when the metadata makes no sense at all.
   if (!S_ISDIR(attributes(root()).mode)) throw_corrupt("its root is not a folder");
@@ -94,9 +101,21 @@ MetadataCursor Image::table_entry(std::uint64_t index_position, std::uint64_t in
           static_cast<std::uint32_t>(byte % Superblock::kMetadataBlockSize)};
 }
 
+void Image::read_owners() {
+  constexpr std::uint32_t kPerBlock = Superblock::kMetadataBlockSize / 4;
+  std::array<std::byte, 4> raw;
+  std::optional<MetadataCursor> cursor;
+  for (std::uint32_t i = 0; i < superblock_.id_count; ++i) {
+    // The blocks of a table need not follow each other.
+    if (i % kPerBlock == 0) cursor = table_entry(superblock_.id_table, i, 4);
+    cursor->read(raw);
+    owners_.push_back(load_le<std::uint32_t>(raw, 0));
+  }
+}
+
 std::uint32_t Image::owner(std::uint32_t index) const {
-  if (index >= superblock_.id_count) throw_corrupt("an owner is not in its table");
-  return load_le<std::uint32_t>(table_entry(superblock_.id_table, index, 4).read<4>(), 0);
+  if (index >= owners_.size()) throw_corrupt("an owner is not in its table");
+  return owners_[index];
 }
 
 Attributes Image::attributes(InodeRef ref) const {

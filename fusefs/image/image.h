@@ -93,6 +93,7 @@ class Image {
   [[nodiscard]] std::uint32_t owner(std::uint32_t index) const;
   [[nodiscard]] Block block_at(std::uint64_t position, std::uint32_t size_field) const;
   [[nodiscard]] Block fragment_block(std::uint32_t index) const;
+  void read_owners();
   void open_xattrs();
   // Calls `visit` with each name and a cursor to the value (and whether it is stored elsewhere)
   // until it returns false.
@@ -106,6 +107,7 @@ class Image {
   Superblock superblock_;
   Decompress decompress_ = nullptr;
   std::unique_ptr<MetadataCache> metadata_;
+  std::vector<std::uint32_t> owners_;
   std::uint64_t xattr_start_ = 0;
   std::uint32_t xattr_count_ = 0;
 };
