@@ -191,7 +191,7 @@ TEST_CASE("an image anywhere in a file is mounted by -o offset") {
   CHECK(pyram::read_file(mount / "hello") == kText);
 }
 
-TEST_CASE("-o uid and gid give everything to one owner") {
+TEST_CASE("options uid and gid give everything to one owner") {
   const TemporaryFolder folder;
   const Mount mount(small_image(folder), {"-o", "uid=1234,gid=4321"});
   struct stat status {};
@@ -249,7 +249,7 @@ TEST_CASE("an idle mount goes, but not while somebody is in it") {
   }
 }
 
-TEST_CASE("--status in each format") {
+TEST_CASE("a status in each format") {
   const TemporaryFolder folder;
   const Mount mount(small_image(folder));
   CHECK(pyram::read_file(mount / "hello") == kText);

@@ -249,7 +249,7 @@ TEST_CASE("RAM that is too small is not filled") {
   CHECK(outcome.errors.find("on disk") != std::string::npos);
 }
 
-TEST_CASE("--toram has every page in memory before the script starts") {
+TEST_CASE("with --toram every page is in memory before the script starts") {
   const Scene scene;
   const Outcome outcome = scene.start(
       Who::kSelf,
