@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -112,7 +113,16 @@ class Daemon {
         return session.store(*image_, file, offset, bytes);
       });
     }
-    serve(session, mount, ready.get());
+    try {
+      serve(session, mount, ready.get());
+    } catch (const Error& error) {
+      // Only the end of the mount wakes the threads that wait for the kernel, and the mount is what
+      // we couldn't end. The end of this process makes it a dead mount, which the next start
+      // replaces.
+      log_.error(error.what());
+      if (recorder_) recorder_->write();
+      std::_Exit(static_cast<int>(error.code()));
+    }
     // It is told of requests, and stores into the session: so it ends between the two.
     session.join();
     prefetcher.reset();
