@@ -55,8 +55,8 @@ TEST_CASE("a second start asks nothing but whether files are terminals") {
   run_python(mount.path(), code);
   CHECK(requests_but_ioctls(mount) == before);
   // No two runs touch quite the same pages of the library: when the collector runs and what is
-  // compiled differ.
-  CHECK(mount.count("requests_read") <= reads + 5);
+  // compiled differ. If the cache were lost, all of them would be asked for again.
+  CHECK(mount.count("requests_read") - reads <= reads / 10);
 }
 
 TEST_CASE("what was recorded is a hot list of what a start reads") {
@@ -73,14 +73,24 @@ TEST_CASE("what was recorded is a hot list of what a start reads") {
   CHECK(groups[0].ranges[0].path == pyram::layout::kLoader);
 }
 
-TEST_CASE("prefetching all stores every file, and reading then asks for none") {
+TEST_CASE("prefetching all stores every file, and reading then asks for next to none") {
   Mount mount(pyram::test::default_image(), {"--prefetch", "all"});
   // The daemon answers this one when it has done all it wanted in the mount.
   while (mount.count("prefetch_done_bytes") != mount.count("prefetch_total_bytes") ||
          mount.count("prefetch_total_bytes") == 0) {
   }
   const std::uint64_t before = mount.count("requests_read");
-  CHECK_FALSE(pyram::read_file(mount / pyram::layout::kProgram).empty());
-  CHECK(mount.count("requests_read") == before);
+  std::uint64_t files = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(mount.path())) {
+    if (!entry.is_regular_file() || entry.is_symlink() || entry.file_size() == 0) continue;
+    // The interpreter's library has blocks of zeros, which cost nothing to answer and aren't
+    // stored.
+    if (entry.path().native().find("/lib/pyram/") != std::string::npos) continue;
+    static_cast<void>(pyram::read_file(entry.path()));
+    ++files;
+  }
+  // The kernel may let go of any page at any time, so that "none" can't be asked for.
+  CHECK(files > 1000);
+  CHECK(mount.count("requests_read") - before <= files / 100);
   mount.unmount();
 }

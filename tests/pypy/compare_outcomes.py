@@ -26,7 +26,8 @@ def outcomes(path):
         else:
             outcome = "passed"
         # A subtest has its arguments behind its name, and these hold addresses and paths.
-        name = case.get("name").split(" (")[0].split(" [")[0]
+        # A case without a name stands for a class or module that was skipped or failed as a whole.
+        name = (case.get("name") or "a whole class").split(" (")[0].split(" [")[0]
         result[name] = max(result.get(name, "passed"), outcome, key=RANK.__getitem__)
     return result
 
