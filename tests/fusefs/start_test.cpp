@@ -17,7 +17,9 @@ void run_python(const fs::path& root, const std::string& code) {
   const auto outcome = pyram::run(
       {.arguments = {root / pyram::layout::kLoader, "--argv0", root / pyram::layout::kInterpreter,
                      "--library-path", root / pyram::layout::kLibraries,
-                     root / pyram::layout::kProgram, "-c", code}});
+                     root / pyram::layout::kProgram, "-c", code},
+       // Sets are walked in another order at every start otherwise, and other names are asked for.
+       .environment = std::vector<std::string>{"PYTHONHASHSEED=0", "PATH=/usr/bin:/bin"}});
   INFO(outcome.errors);
   REQUIRE(outcome.status == 0);
 }
@@ -53,7 +55,9 @@ TEST_CASE("a second start asks nothing but whether files are terminals") {
   const std::uint64_t before = requests_but_ioctls(mount);
   const std::uint64_t reads = mount.count("requests_read");
   run_python(mount.path(), code);
-  CHECK(requests_but_ioctls(mount) == before);
+  // Of some 700. The kernel may let go of a name at any time, and asks again then; on a machine
+  // with other work it does now and then.
+  CHECK(requests_but_ioctls(mount) - before <= 5);
   // No two runs touch quite the same pages of the library: when the collector runs and what is
   // compiled differ. If the cache were lost, all of them would be asked for again.
   CHECK(mount.count("requests_read") - reads <= reads / 10);
