@@ -79,9 +79,11 @@ TEST_CASE("what was recorded is a hot list of what a start reads") {
 
 TEST_CASE("prefetching all stores every file, and reading then asks for next to none") {
   Mount mount(pyram::test::default_image(), {"--prefetch", "all"});
-  // The daemon answers this one when it has done all it wanted in the mount.
-  while (mount.count("prefetch_done_bytes") != mount.count("prefetch_total_bytes") ||
-         mount.count("prefetch_total_bytes") == 0) {
+  // Both figures from one answer: between two answers they change.
+  for (;;) {
+    const auto status = mount.status();
+    const std::string& total = status.at("prefetch_total_bytes");
+    if (total != "0" && status.at("prefetch_done_bytes") == total) break;
   }
   const std::uint64_t before = mount.count("requests_read");
   std::uint64_t files = 0;
