@@ -11,6 +11,18 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+# These delete a file that isn't there from the library's folder: ENOENT where one could write, EROFS on
+# every read-only file system, the kernel's own ones too, which the suite's helper doesn't expect.
+READ_ONLY = {
+    "test.test_import." + name
+    for name in (
+        "ImportTests.test_import",
+        "PycacheTests.test___cached__",
+        "PycacheTests.test_package___cached___from_pyc",
+        "PycacheTests.test_recompute_pyc_same_second",
+    )
+}
+
 RANK = {"passed": 0, "skipped": 1, "failed": 2}
 
 
@@ -35,7 +47,8 @@ def outcomes(path):
 def differences(tree, mount):
     """The tests that differ, each with its outcome out of the tree and out of the mount."""
     names = tree.keys() | mount.keys()
-    return {(n, tree.get(n), mount.get(n)) for n in names if tree.get(n) != mount.get(n)}
+    expected = {(n, "passed", "failed") for n in READ_ONLY}
+    return {(n, tree.get(n), mount.get(n)) for n in names if tree.get(n) != mount.get(n)} - expected
 
 
 def main():
