@@ -279,22 +279,24 @@ MountPoint MountPoint::mount(const MountRequest& request) {
   return {folder, mount_by_helper(request, folder)};
 }
 
-UnmountResult MountPoint::unmount() const {
+bool MountPoint::is_mounted() const {
   const auto entry = find_mount(folder_);
-  if (!entry || entry->device != mount_device_) return UnmountResult::kNotMounted;
+  return entry && entry->device == mount_device_;
+}
+
+UnmountResult MountPoint::unmount() const {
+  if (!is_mounted()) return UnmountResult::kNotMounted;
   return unmount_resolved(folder_, 0);
 }
 
 UnmountResult MountPoint::expire() const {
-  const auto entry = find_mount(folder_);
-  if (!entry || entry->device != mount_device_) return UnmountResult::kNotMounted;
+  if (!is_mounted()) return UnmountResult::kNotMounted;
   const bool done = ::umount2(folder_.c_str(), UMOUNT_NOFOLLOW | MNT_EXPIRE) == 0;
   return done ? UnmountResult::kDone : UnmountResult::kBusy;
 }
 
 void MountPoint::detach() const {
-  const auto entry = find_mount(folder_);
-  if (entry && entry->device == mount_device_) unmount_resolved(folder_, MNT_DETACH);
+  if (is_mounted()) unmount_resolved(folder_, MNT_DETACH);
 }
 
 void unmount_folder(const fs::path& folder) {

@@ -45,6 +45,8 @@ class MountPoint {
 
  private:
   MountPoint(std::filesystem::path folder, UniqueFd device);
+  // Whether what is mounted there is ours still.
+  [[nodiscard]] bool is_mounted() const;
 
   std::filesystem::path folder_;
   UniqueFd device_;

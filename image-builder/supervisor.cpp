@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "support/error.h"
+#include "support/exec.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
@@ -161,7 +162,7 @@ int supervise(const fs::path& parent, const fs::path& output,
       reap(worker, status);
       if (!status) continue;
       end_group(worker, signals);
-      return WIFEXITED(*status) ? WEXITSTATUS(*status) : 128 + WTERMSIG(*status);
+      return exit_code_of(*status);
     }
     if (signal) {
       end_group(worker, signals);

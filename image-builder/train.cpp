@@ -10,10 +10,10 @@
 #include <cerrno>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "image-builder/embedded.h"
 #include "support/error.h"
+#include "support/exec.h"
 #include "support/image_layout.h"
 #include "support/io.h"
 #include "support/process.h"
@@ -46,12 +46,10 @@ class RecordingMount {
     UniqueFd writer(ends[1]);
     const std::string number = std::to_string(writer.get());
     const std::string daemon = find_daemon().native();
-    std::vector<std::string> words = {daemon,         "-f",           "--ready-fd",
-                                      number,         "--record",     record.native(),
-                                      image.native(), folder.native()};
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
+    const std::vector<std::string> words = {daemon,         "-f",           "--ready-fd",
+                                            number,         "--record",     record.native(),
+                                            image.native(), folder.native()};
+    const std::vector<char*> argv = exec_pointers(words);
     daemon_ = ::fork();
     if (daemon_ < 0) throw system_error(ExitCode::kFailed, errno, "start pyram-mount");
     if (daemon_ == 0) {
@@ -88,20 +86,6 @@ class RecordingMount {
  private:
   pid_t daemon_ = -1;
 };
-
-std::vector<HotRange> parse_record(const std::string& text) {
-  std::vector<HotRange> result;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream fields(line);
-    HotRange range;
-    if (!(fields >> range.offset >> range.length)) continue;  // The head line.
-    fields.get();
-    std::getline(fields, range.path);
-    if (range.length > 0 && !range.path.empty()) result.push_back(std::move(range));
-  }
-  return result;
-}
 
 // Bytes of files, to subtract one run's reading from another's.
 class Coverage {
@@ -171,15 +155,15 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
                                          std::to_string(outcome.status) + ": " +
                                          outcome.last_line());
     }
-    result.push_back(parse_record(read_file(file)));
+    // A record is a hot list of one group.
+    result.push_back(parse_hot_list(read_file(file)).front().ranges);
   }
   fs::remove(folder);
   return result;
 }
 
 std::string hot_list(const Recording& recording, const std::vector<std::string>& sites) {
-  std::ostringstream text;
-  text << "pyram hot list 1\n";
+  std::string text(kHotListHeader);
   Coverage known;
   for (std::size_t i = 0; i < recording.size(); ++i) {
     std::vector<HotRange> fresh;
@@ -193,13 +177,11 @@ std::string hot_list(const Recording& recording, const std::vector<std::string>&
         return is_in_packages(range.path, sites);
       });
       if (first == fresh.end()) first = fresh.begin();
-      text << "group " << first->path << "\n";
+      text += "group " + first->path + "\n";
     }
-    for (const HotRange& range : joined(fresh)) {
-      text << range.offset << " " << range.length << " " << range.path << "\n";
-    }
+    for (const HotRange& range : joined(fresh)) text += format_hot_range(range);
   }
-  return text.str();
+  return text;
 }
 
 std::string sort_file(const fs::path& tree, const Recording& recording) {

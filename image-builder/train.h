@@ -10,14 +10,9 @@
 #include <string>
 #include <vector>
 
-namespace pyram::builder {
+#include "fusefs/image/hot_list.h"
 
-// A run of bytes of one file.
-struct HotRange {
-  std::uint64_t offset = 0;
-  std::uint64_t length = 0;
-  std::string path;  // Relative to the image's root.
-};
+namespace pyram::builder {
 
 // One program to run: words for the interpreter, such as {"-c", "pass"}.
 struct Training {

@@ -17,6 +17,7 @@
 
 #include "launcher/namespaces.h"
 #include "support/error.h"
+#include "support/exec.h"
 #include "support/unique_fd.h"
 
 namespace pyram::launcher {
@@ -48,14 +49,6 @@ Pipe make_pipe() {
     if (!*end) throw system_error(ExitCode::kLauncherFailed, errno, "make a pipe");
   }
   return pipe;
-}
-
-std::vector<char*> pointers(const std::vector<std::string>& strings) {
-  std::vector<char*> result;
-  result.reserve(strings.size() + 1);
-  for (const std::string& s : strings) result.push_back(const_cast<char*>(s.c_str()));
-  result.push_back(nullptr);
-  return result;
 }
 
 void raise_limits() {
@@ -107,7 +100,7 @@ int wait_for(pid_t pid) {
     // A caller that ignores SIGCHLD has the kernel collect our child: then how it ended is lost.
     if (errno != EINTR) return 0;
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_code_of(status);
 }
 
 pid_t fork_or_throw(const std::string& program) {
@@ -200,7 +193,7 @@ pid_t start_daemon(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   const UniqueFd errors = make_error_file();
   const std::vector<std::string> all = with_options(arguments, ready_options());
-  const std::vector<char*> argv = pointers(all);
+  const std::vector<char*> argv = exec_pointers(all);
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
     const int error = become(argv, ready.writer.get(), errors.get());
@@ -217,7 +210,7 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   std::vector<std::string> all = with_options(arguments, ready_options());
   all.insert(all.begin() + 1, "-f");
-  const std::vector<char*> argv = pointers(all);
+  const std::vector<char*> argv = exec_pointers(all);
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
     const NamespaceStep step = enter_new_namespaces();
@@ -240,7 +233,7 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
 }
 
 int run_quietly(const std::vector<std::string>& arguments) {
-  const std::vector<char*> argv = pointers(arguments);
+  const std::vector<char*> argv = exec_pointers(arguments);
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
     [[maybe_unused]] const int error = become(argv, -1, -1);

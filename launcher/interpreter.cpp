@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/error.h"
+#include "support/exec.h"
 #include "support/image_layout.h"
 
 namespace pyram::launcher {
@@ -40,7 +41,7 @@ int run_interpreter(const std::string& root, const std::string& called_as,
   while (::waitpid(pid, &status, 0) < 0) {
     if (errno != EINTR) return 0;
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_code_of(status);
 }
 
 }  // namespace pyram::launcher

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "support/error.h"
+#include "support/exec.h"
 #include "support/unique_fd.h"
 
 namespace pyram {
@@ -26,14 +27,6 @@ Pipe make_pipe() {
     throw system_error(ExitCode::kFailed, errno, "make a pipe");
   }
   return {UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
-
-std::vector<char*> pointers(const std::vector<std::string>& strings) {
-  std::vector<char*> result;
-  result.reserve(strings.size() + 1);
-  for (const std::string& s : strings) result.push_back(const_cast<char*>(s.c_str()));
-  result.push_back(nullptr);
-  return result;
 }
 
 // Reads both pipes until both are closed; reading one after the other could block the child.
@@ -63,7 +56,7 @@ int wait_for(pid_t pid) {
   while (::waitpid(pid, &status, 0) < 0) {
     if (errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait for a command");
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_code_of(status);
 }
 
 }  // namespace
@@ -109,9 +102,9 @@ Outcome run(const Command& command) {
         ExitCode::kMissingTool,
         "cannot run " + quote(name) + ": it is not installed; install the package that has it");
   }
-  const std::vector<char*> argv = pointers(command.arguments);
+  const std::vector<char*> argv = exec_pointers(command.arguments);
   const std::vector<char*> envp =
-      command.environment ? pointers(*command.environment) : std::vector<char*>{};
+      command.environment ? exec_pointers(*command.environment) : std::vector<char*>{};
   Pipe output = make_pipe();
   Pipe errors = make_pipe();
   Pipe failure = make_pipe();  // The child's errno, when exec fails; closed by a successful exec.

@@ -127,13 +127,24 @@ Attributes Image::attributes(InodeRef ref) const {
   return attributes;
 }
 
+ListingCursor Image::listing_of(const Inode& folder) const {
+  return {.place = MetadataCursor(*metadata_, superblock_.directory_table + folder.listing_block,
+                                  folder.listing_offset),
+          .end = folder.listing_size};
+}
+
+void Image::jump(ListingCursor& listing, const Inode& folder, std::uint32_t position,
+                 std::uint32_t block) const {
+  listing.offset = position;
+  listing.place =
+      MetadataCursor(*metadata_, superblock_.directory_table + block,
+                     (folder.listing_offset + position) % Superblock::kMetadataBlockSize);
+}
+
 ListingCursor Image::open_listing(InodeRef ref, std::uint64_t offset) const {
   const Inode folder = inode(ref);
   if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
-  ListingCursor listing{
-      .place = MetadataCursor(*metadata_, superblock_.directory_table + folder.listing_block,
-                              folder.listing_offset),
-      .end = folder.listing_size};
+  ListingCursor listing = listing_of(folder);
   if (offset == 0) return listing;
   // The index has an entry for each metadata block of a long listing: skip what lies before.
   MetadataCursor index = folder.rest;
@@ -142,10 +153,7 @@ ListingCursor Image::open_listing(InodeRef ref, std::uint64_t offset) const {
     const auto position = load_le<std::uint32_t>(raw, 0);
     if (position >= offset) break;
     index.skip(std::uint64_t{load_le<std::uint32_t>(raw, 8)} + 1);
-    listing.offset = position;
-    listing.place =
-        MetadataCursor(*metadata_, superblock_.directory_table + load_le<std::uint32_t>(raw, 4),
-                       (folder.listing_offset + position) % Superblock::kMetadataBlockSize);
+    jump(listing, folder, position, load_le<std::uint32_t>(raw, 4));
   }
   while (listing.offset < offset && next_entry(listing)) {
   }
@@ -186,10 +194,7 @@ std::optional<DirectoryEntry> Image::next_entry(ListingCursor& listing) {
 std::optional<DirectoryEntry> Image::lookup(InodeRef ref, std::string_view name) const {
   const Inode folder = inode(ref);
   if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
-  ListingCursor listing{
-      .place = MetadataCursor(*metadata_, superblock_.directory_table + folder.listing_block,
-                              folder.listing_offset),
-      .end = folder.listing_size};
+  ListingCursor listing = listing_of(folder);
   // Names are sorted, and the index has the first name of each metadata block of the listing.
   MetadataCursor index = folder.rest;
   std::string first;
@@ -201,10 +206,7 @@ std::optional<DirectoryEntry> Image::lookup(InodeRef ref, std::string_view name)
     first.resize(length);
     index.read(std::as_writable_bytes(std::span(first)));
     if (first > name) break;
-    listing.offset = position;
-    listing.place =
-        MetadataCursor(*metadata_, superblock_.directory_table + load_le<std::uint32_t>(raw, 4),
-                       (folder.listing_offset + position) % Superblock::kMetadataBlockSize);
+    jump(listing, folder, position, load_le<std::uint32_t>(raw, 4));
   }
   while (std::optional<DirectoryEntry> entry = next_entry(listing)) {
     const int order = entry->name.compare(name);

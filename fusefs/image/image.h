@@ -88,6 +88,11 @@ class Image {
 
  private:
   [[nodiscard]] Inode inode(InodeRef ref) const;
+  // At the first entry. REQUIRES: `folder` is one.
+  [[nodiscard]] ListingCursor listing_of(const Inode& folder) const;
+  // To where the index says that a metadata block of the listing begins.
+  void jump(ListingCursor& listing, const Inode& folder, std::uint32_t position,
+            std::uint32_t block) const;
   [[nodiscard]] MetadataCursor table_entry(std::uint64_t index_position, std::uint64_t index,
                                            std::uint32_t entry_size) const;
   [[nodiscard]] std::uint32_t owner(std::uint32_t index) const;
