@@ -3,58 +3,40 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <system_error>
+#include <utility>
 
-#include "fusefs/block_cache.h"
-#include "fusefs/file_reader.h"
-#include "fusefs/file_system.h"
 #include "fusefs/idle_watch.h"
 #include "fusefs/image/image.h"
 #include "fusefs/log.h"
 #include "fusefs/mount_point.h"
-#include "fusefs/prefetcher.h"
-#include "fusefs/recorder.h"
 #include "fusefs/registry.h"
-#include "fusefs/session.h"
-#include "fusefs/statistics.h"
-#include "fusefs/status.h"
+#include "fusefs/shared_state.h"
+#include "fusefs/signals.h"
+#include "fusefs/worker_process.h"
 #include "support/error.h"
 
 namespace pyram {
 namespace {
 
-// Of a second start nothing has to be decompressed, and a first one is not held up by one reader's
-// block when another one asks for a name.
-constexpr unsigned kDefaultThreads = 2;
+using Clock = std::chrono::steady_clock;
 
-sigset_t ending_signals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&set, signal);
-  return set;
-}
-
-// Blocks the signals that end the daemon, in this thread and those it starts, and reads them
-// through a descriptor.
-UniqueFd open_signals() {
-  const sigset_t set = ending_signals();
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
-  UniqueFd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals) throw system_error(ExitCode::kFailed, errno, "make a signal descriptor");
-  return signals;
-}
+// A worker that dies so soon after its start did not serve: something is wrong that a new one does
+// not mend. Five in a row are five deaths within a second.
+constexpr std::chrono::milliseconds kTooShort{150};
+constexpr int kMostShortLives = 5;
+// When not even a new process can be had.
+constexpr int kRetryMilliseconds = 100;
 
 // What was open stays so for nobody: a pipe that we inherited would never end for its reader.
 void leave_terminal() {
@@ -65,169 +47,265 @@ void leave_terminal() {
   }
 }
 
-class Daemon {
+// The program that runs here, by a path that also leads to what replaces it.
+std::string own_program() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).native();
+}
+
+std::filesystem::path path_of_image(const Options& options) {
+  std::error_code error;
+  const auto canonical = std::filesystem::canonical(options.image, error);
+  return error ? std::filesystem::absolute(options.image) : canonical;
+}
+
+class Supervisor {
  public:
-  Daemon(const Options& options, Readiness& readiness)
+  Supervisor(const Options& options, Readiness& readiness)
       : options_(options),
         readiness_(readiness),
+        program_(own_program()),
         signals_(open_signals()),
-        image_path_(std::filesystem::absolute(options.image)),
-        image_(Image::open(options.image, options.offset)),
-        threads_(options.threads != 0 ? options.threads : kDefaultThreads),
-        cache_(*image_, statistics_, options.cache_size, threads_),
-        reader_(*image_, cache_),
-        file_system_(*image_, reader_, statistics_, log_, {options.uid, options.gid}) {
-    if (!options.record.empty()) {
-      recorder_.emplace(std::filesystem::absolute(options.record), image_->superblock().block_size);
-    }
-    std::error_code error;
-    if (const auto canonical = std::filesystem::canonical(image_path_, error); !error) {
-      image_path_ = canonical;
-    }
-  }
+        image_path_(path_of_image(options)),
+        image_(open_image(options.image, options.offset)),
+        idle_(options.idle_timeout) {}
 
   void run() {
-    MountPoint mount =
-        MountPoint::mount({.folder = options_.mount_point,
-                           .source = image_path_.native(),
-                           .allow_other = options_.allow_other || options_.allow_root,
-                           .nonempty = options_.nonempty,
-                           .no_exec = options_.no_exec});
-    const UniqueFd ready(::eventfd(0, EFD_CLOEXEC));
-    file_system_.on_ready([&] {
-      const std::uint64_t one = 1;
-      [[maybe_unused]] const ssize_t ignored = ::write(ready.get(), &one, sizeof(one));
-    });
-    const DaemonFacts facts{.image = image_path_.native(),
-                            .mount_point = mount.folder().native(),
-                            .threads = threads_,
-                            .cache_capacity = cache_.capacity(),
-                            .started = std::chrono::steady_clock::now()};
-    file_system_.on_status([&] { return describe_status(facts, statistics_); });
-    // Forks, so it comes before the threads.
-    std::unique_ptr<Prefetcher> prefetcher = make_prefetcher(mount);
-    Session session(file_system_, mount.take_device(), options_.debug);
-    session.start(threads_);
-    if (prefetcher) {
-      prefetcher->start([&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
-        return session.store(*image_, file, offset, bytes);
-      });
-    }
+    mount_.emplace(MountPoint::mount({.folder = options_.mount_point,
+                                      .source = image_path_.native(),
+                                      .allow_other = options_.allow_other || options_.allow_root,
+                                      .nonempty = options_.nonempty,
+                                      .no_exec = options_.no_exec}));
+    device_ = mount_->take_device();
     try {
-      serve(session, mount, ready.get());
-    } catch (const Error& error) {
-      // Only the end of the mount wakes the threads that wait for the kernel, and the mount is what
-      // we couldn't end. The end of this process makes it a dead mount, which the next start
-      // replaces.
-      log_.error(error.what());
-      if (recorder_) recorder_->write();
-      std::_Exit(static_cast<int>(error.code()));
+      memory_.emplace(SharedMemory::create(image_path_.native(), mount_->folder().native()));
+      start_worker();
+      while (!ended_) step();
+    } catch (const std::exception& error) {
+      if (is_ready_) log_.error(error.what());
+      if (supervised()) worker_.reset();
+      give_mount_up();
+      // A worker that is a thread waits for the kernel, which may have to wait for the mount's
+      // users.
+      if (is_ready_ && !supervised()) std::_Exit(static_cast<int>(ExitCode::kFailed));
+      throw;
     }
-    // It is told of requests, and stores into the session: so it ends between the two.
-    session.join();
-    prefetcher.reset();
-    if (recorder_) recorder_->write();
   }
 
  private:
-  std::unique_ptr<Prefetcher> make_prefetcher(const MountPoint& mount) {
-    if (recorder_) {
-      file_system_.record_to(*recorder_);
-      return nullptr;
-    }
-    std::vector<HotGroup> groups;
+  // Recording is for a training run, which can't go on with half a record.
+  [[nodiscard]] bool supervised() const { return options_.supervise && options_.record.empty(); }
+
+  [[nodiscard]] WorkerFiles files() const {
+    return {.device = device_.get(), .image = image_.get(), .state = memory_->descriptor()};
+  }
+
+  void start_worker() {
+    worker_ = supervised() ? WorkerProcess::fork(options_, files())
+                           : WorkerProcess::start_thread(options_, files());
+    worker_->control().send(Word::kGo);
+  }
+
+  // Programs that use it see errors; without us they would wait for ever.
+  void give_mount_up() noexcept {
     try {
-      if (options_.prefetch == Prefetch::kAll) groups = whole_image(*image_);
-      if (options_.prefetch == Prefetch::kHot) groups = hot_groups(*image_);
-    } catch (const Error& error) {
-      // The image works without it.
+      mount_->detach();
+    } catch (const std::exception& error) {
       log_.error(error.what());
     }
-    if (groups.empty()) return nullptr;
-    auto prefetcher = std::make_unique<Prefetcher>(*image_, reader_, statistics_, mount.folder(),
-                                                   std::move(groups));
-    file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
-    file_system_.on_quiesce(
-        [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
-    return prefetcher;
   }
 
-  enum Waiting : std::size_t { kSignals, kEnded, kReady, kCount };
+  enum Waiting : std::size_t { kSignals, kWorker, kStandby, kCount };
 
-  void serve(Session& session, const MountPoint& mount, int ready) {
+  void step() {
+    if (!worker_) return restart_worker();
     std::array<pollfd, kCount> waiting{};
     waiting[kSignals] = {signals_.get(), POLLIN, 0};
-    waiting[kEnded] = {session.ended(), POLLIN, 0};
-    waiting[kReady] = {ready, POLLIN, 0};
-    std::optional<Registration> registration;
-    IdleWatch idle(options_.idle_timeout);
-    while ((waiting[kEnded].revents & POLLIN) == 0) {
-      const int events = ::poll(waiting.data(), waiting.size(), idle.milliseconds());
-      if (events < 0 && errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait");
-      if (events < 0) continue;
-      if ((waiting[kReady].revents & POLLIN) != 0) {
-        waiting[kReady].fd = -1;
-        if (options_.allow_other) registration.emplace(image_path_, mount.folder());
-        announce();
-      }
-      if ((waiting[kSignals].revents & POLLIN) != 0) end(mount);
-      const IdleWatch::Step step = idle.look(statistics_.all_requests());
-      if (step.give_back_memory) give_back_memory();
-      if (step.try_expiry && mount.expire() == UnmountResult::kBusy && step.may_unmount) {
-        mount.unmount();
-      }
+    waiting[kWorker] = {worker_->control().descriptor(), POLLIN, 0};
+    waiting[kStandby] = {standby_ ? standby_->control().descriptor() : -1, POLLIN, 0};
+    const int events =
+        ::poll(waiting.data(), waiting.size(), is_ready_ ? idle_.milliseconds() : -1);
+    if (events < 0 && errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait");
+    if (events < 0) return;
+    if (waiting[kSignals].revents != 0) {
+      read_signals(signals_.get());
+      end();
+    }
+    if (waiting[kStandby].revents != 0) hear_standby();
+    if (waiting[kWorker].revents != 0) hear_worker();
+    if (is_ready_ && !ended_) look_idle();
+  }
+
+  void look_idle() {
+    const IdleWatch::Step step = idle_.look((*memory_)->statistics.all_requests());
+    if (step.try_expiry && mount_->expire() == UnmountResult::kBusy && step.may_unmount) {
+      mount_->unmount();
     }
   }
 
-  void give_back_memory() {
-    cache_.release_idle();
-    reader_.forget_maps();
-    file_system_.forget_listings();
-    image_->forget_metadata();
-    image_->forget_stored();
-    ::malloc_trim(0);
+  void hear_worker() {
+    const std::optional<Message> message = worker_->control().receive();
+    if (!message) return worker_ended();
+    switch (message->word) {
+      case Word::kReady:
+        if (!is_ready_) announce();
+        break;
+      case Word::kFailed:
+        remember_failure(message->text);
+        break;
+      case Word::kEnd:
+        end();
+        break;
+      case Word::kReload:
+        reload();
+        break;
+      case Word::kError:
+        log_.error(message->text);
+        break;
+      case Word::kInfo:
+        log_.info(message->text);
+        break;
+      default:
+        break;
+    }
+  }
+
+  void remember_failure(const std::string& text) {
+    if (text.empty()) return;
+    failure_.emplace(static_cast<ExitCode>(static_cast<unsigned char>(text[0])), text.substr(1));
+  }
+
+  void worker_ended() {
+    const auto lived = Clock::now() - worker_->started();
+    const pid_t id = worker_->id();
+    const WorkerProcess::End end = worker_->wait();
+    worker_.reset();
+    if (draining_) return go_on_with_standby();
+    if (end.clean) {
+      ended_ = true;
+      return;
+    }
+    if (!is_ready_ || !supervised()) {
+      if (failure_) throw Error(*failure_);
+      throw Error(ExitCode::kFailed, "cannot serve the mount: the worker " + end.how +
+                                         " before it could serve; report it");
+    }
+    standby_.reset();
+    (*memory_)->statistics.worker_restarts.add();
+    const std::string why = failure_ ? end.how + ": " + failure_->what() : end.how;
+    failure_.reset();
+    log_.error("the worker " + (id > 0 ? std::to_string(id) + " " : std::string()) + why +
+               "; another one goes on");
+    short_lives_ = lived < kTooShort ? short_lives_ + 1 : 0;
+    if (short_lives_ >= kMostShortLives) {
+      throw Error(ExitCode::kFailed,
+                  "the worker died " + std::to_string(kMostShortLives) +
+                      " times within a second (the last one " + why +
+                      "): the mount is given up; check the image with pyram-image verify");
+    }
+  }
+
+  // Also where the machine has no room for another process just now: the mount's users wait.
+  void restart_worker() {
+    try {
+      start_worker();
+    } catch (const Error& error) {
+      log_.error(error.what());
+      pollfd nothing{signals_.get(), 0, 0};
+      ::poll(&nothing, 0, kRetryMilliseconds);
+    }
+  }
+
+  // The worker of the program that is on disk now is made ready first, then the one that serves
+  // ends, then the new one goes on: requests that come in between wait in the kernel.
+  void reload() {
+    if (standby_) return worker_->control().send(Word::kRefused, "somebody else is at it");
+    try {
+      standby_ = WorkerProcess::exec(program_, options_.command_line, files());
+    } catch (const Error& error) {
+      worker_->control().send(Word::kRefused, error.what());
+    }
+  }
+
+  void hear_standby() {
+    const std::optional<Message> message = standby_->control().receive();
+    if (!message) {
+      std::string why = "the worker of " + quote(program_) + ' ' + standby_->wait().how;
+      if (failure_) why = failure_->what();
+      failure_.reset();
+      standby_.reset();
+      if (!draining_) worker_->control().send(Word::kRefused, why);
+    } else if (message->word == Word::kFailed) {
+      remember_failure(message->text);
+    } else if (message->word == Word::kPrepared && !draining_) {
+      draining_ = true;
+      worker_->control().send(Word::kDrain);
+    }
+  }
+
+  void go_on_with_standby() {
+    draining_ = false;
+    failure_.reset();
+    if (!standby_) return;  // It died meanwhile: one of our own goes on.
+    worker_ = std::move(standby_);
+    worker_->control().send(Word::kGo);
+    (*memory_)->statistics.worker_reloads.add();
+    log_.info("a worker of " + quote(program_) + " goes on");
   }
 
   void announce() {
+    is_ready_ = true;
+    if (options_.allow_other) registration_.emplace(image_path_, mount_->folder());
     if (!options_.foreground) {
       log_.set_target(Log::Target::kSyslog);
       leave_terminal();
     }
+    // What it took to get here is not needed any more, and we stay for long.
+    ::malloc_trim(0);
     readiness_.succeed();
     notify_service_manager("READY=1");
   }
 
   // Somebody asked us to end. Those who use the mount are served until they are done.
-  void end(const MountPoint& mount) {
-    signalfd_siginfo info{};
-    while (::read(signals_.get(), &info, sizeof(info)) > 0) {
-    }
+  void end() {
     notify_service_manager("STOPPING=1");
-    if (mount.unmount() != UnmountResult::kBusy) return;
+    if (mount_->unmount() != UnmountResult::kBusy) return;
     log_.info("the mount is in use: it is detached, and served until its users end");
-    mount.detach();
+    mount_->detach();
+  }
+
+  static UniqueFd open_image(const std::filesystem::path& path, std::uint64_t offset) {
+    UniqueFd file = Image::open_file(path);
+    Image::check(file.get(), quote(path.native()), offset);
+    return file;
   }
 
   const Options& options_;
   Readiness& readiness_;
+  const std::string program_;
   UniqueFd signals_;
   Log log_;
-  Statistics statistics_;
-  std::filesystem::path image_path_;
-  std::unique_ptr<Image> image_;
-  unsigned threads_;
-  std::optional<Recorder> recorder_;
-  BlockCache cache_;
-  FileReader reader_;
-  FileSystem file_system_;
+  const std::filesystem::path image_path_;
+  UniqueFd image_;
+  UniqueFd device_;
+  std::optional<MountPoint> mount_;
+  std::optional<SharedMemory> memory_;
+  std::optional<Registration> registration_;
+  IdleWatch idle_;
+  std::unique_ptr<WorkerProcess> worker_;   // None: it died, and there is no other yet.
+  std::unique_ptr<WorkerProcess> standby_;  // Of a newer program, and not serving yet.
+  bool draining_ = false;                   // The worker was told to end for the standby one.
+  bool is_ready_ = false;
+  bool ended_ = false;
+  int short_lives_ = 0;
+  std::optional<Error> failure_;  // What a worker said before it ended.
 };
 
 }  // namespace
 
 void run_daemon(const Options& options, Readiness& readiness) {
-  // glibc gives each thread an arena of its own otherwise, and keeps what is freed in it.
   ::mallopt(M_ARENA_MAX, 1);
-  Daemon(options, readiness).run();
+  Supervisor(options, readiness).run();
 }
 
 }  // namespace pyram

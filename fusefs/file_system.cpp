@@ -1,6 +1,7 @@
 #include "fusefs/file_system.h"
 
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -101,7 +102,6 @@ struct Operations {
     const FileSystem& fs = *static_cast<FileSystem*>(user_data);
     // Without reading ahead the kernel asks for what is really used.
     connection->max_readahead = fs.recorder_ != nullptr ? 0 : 1U << 20;
-    if (fs.ready_) fs.ready_();
   }
 
   static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
@@ -251,6 +251,22 @@ struct Operations {
     }
   }
 
+  static void reload(fuse_req_t request, fuse_ino_t node) {
+    const uid_t caller = fuse_req_ctx(request)->uid;
+    if (caller != 0 && caller != ::geteuid()) {
+      fuse_reply_err(request, EPERM);
+      return;
+    }
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      const auto done = [request](std::string_view why) {
+        std::string text(why.substr(0, kReloadSize - 1));
+        text.resize(kReloadSize, '\0');
+        fuse_reply_ioctl(request, 0, text.data(), text.size());
+      };
+      fs.reload_ ? fs.reload_(done) : done("it runs without a supervisor");
+    });
+  }
+
   static void ioctl(fuse_req_t request, fuse_ino_t node, unsigned int command, void*,
                     fuse_file_info*, unsigned, const void*, std::size_t, std::size_t room) {
     // PyPy asks every file that it opens whether it is a terminal: that is nearly all there is.
@@ -259,6 +275,10 @@ struct Operations {
         const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
         fs.quiesce_ ? fs.quiesce_(done) : done();
       });
+      return;
+    }
+    if (node == FUSE_ROOT_ID && command == kReloadCommand && room == kReloadSize) {
+      reload(request, node);
       return;
     }
     if (node != FUSE_ROOT_ID || command != kStatusCommand || room != kStatusSize) {

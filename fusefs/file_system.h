@@ -11,8 +11,10 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "fusefs/connection.h"
 #include "fusefs/file_reader.h"
 #include "fusefs/image/image.h"
 #include "fusefs/listing_cache.h"
@@ -33,16 +35,14 @@ struct Presentation {
 class FileSystem {
  public:
   // All but `presentation` have to outlive the file system.
-  FileSystem(const Image& image, FileReader& reader, Statistics& statistics, Log& log,
+  FileSystem(const Image& image, FileReader& reader, Statistics& statistics, Log& log, Wire& wire,
              Presentation presentation)
       : image_(image),
         reader_(reader),
         statistics_(statistics),
         log_(log),
+        wire_(wire),
         presentation_(presentation) {}
-
-  // Called when the kernel and we have agreed on how to talk: from then on requests are answered.
-  void on_ready(std::function<void()> call) { ready_ = std::move(call); }
 
   // What --status gets to see: called when it asks, from any thread.
   void on_status(std::function<std::string()> call) { status_ = std::move(call); }
@@ -50,6 +50,10 @@ class FileSystem {
   // What happens when a client is about to unmount: has to call what it is given, once nothing of
   // ours is in the mount.
   void on_quiesce(std::function<void(std::function<void()>)> call) { quiesce_ = std::move(call); }
+  // What happens when its owner asks for a worker of the program that is on disk now: has to call
+  // what it is given with why it can't be, or with nothing once it will be.
+  using ReloadAnswer = std::function<void(std::string_view)>;
+  void on_reload(std::function<void(ReloadAnswer)> call) { reload_ = std::move(call); }
   // Told of every READ.
   void on_read(std::function<void(InodeRef)> call) { read_ = std::move(call); }
   // Writes down what is asked for. Has to outlive the file system.
@@ -60,6 +64,7 @@ class FileSystem {
 
   [[nodiscard]] Statistics& statistics() { return statistics_; }
   [[nodiscard]] Log& log() { return log_; }
+  [[nodiscard]] Wire& wire() { return wire_; }
   void forget_listings() { listings_.clear(); }
 
  private:
@@ -71,11 +76,12 @@ class FileSystem {
   FileReader& reader_;
   Statistics& statistics_;
   Log& log_;
+  Wire& wire_;
   const Presentation presentation_;
   ListingCache listings_;
-  std::function<void()> ready_;
   std::function<std::string()> status_;
   std::function<void(std::function<void()>)> quiesce_;
+  std::function<void(ReloadAnswer)> reload_;
   std::function<void(InodeRef)> read_;
   Recorder* recorder_ = nullptr;
 };

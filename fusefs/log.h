@@ -1,6 +1,7 @@
 // Where the daemon says what went wrong: stderr in the foreground, syslog in the background.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <string_view>
 
@@ -13,6 +14,9 @@ class Log {
 
   // Opens the connection to syslog at once: a confined daemon could not do it later.
   void set_target(Target target);
+  // From now on somebody else writes the lines.
+  using Writer = std::function<void(std::string_view message, bool is_error)>;
+  void forward_to(Writer writer);
   // One line, without the program's name.
   void error(std::string_view message) { write(message, true); }
   void info(std::string_view message) { write(message, false); }
@@ -23,6 +27,7 @@ class Log {
 
   std::mutex mutex_;
   Target target_ = Target::kStderr;
+  Writer writer_;
   int errors_ = 0;
 };
 

@@ -79,6 +79,12 @@ void apply_mount_option(Options& options, std::string_view text) {
     options.no_exec = true;
   } else if (name == "debug") {
     options.debug = true;
+  } else if (name == "nosupervisor") {
+    options.supervise = false;
+  } else if (name == "noconfine") {
+    options.confine = false;
+  } else if (name == "noresend") {
+    options.can_resend = false;
   } else if (!changes_nothing(name)) {
     throw usage("unknown mount option " + quote(text));
   }
@@ -134,15 +140,19 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   bool unmount = false;
   bool status = false;
   bool extract = false;
-  app.add_option("places", places, "IMAGE MOUNTPOINT (only MOUNTPOINT with --status, --unmount)")
+  bool reload = false;
+  std::string worker;
+  app.add_option("places", places,
+                 "IMAGE MOUNTPOINT (only MOUNTPOINT with --status, --unmount, --reload)")
       ->required();
   app.add_option("-o", mount_options,
                  "Mount options: offset=BYTES, timeout=SECONDS (as --idle-timeout), uid=N, gid=N, "
-                 "notify_pipe=PATH, allow_other, allow_root, nonempty, noexec")
+                 "notify_pipe=PATH, allow_other, allow_root, nonempty, noexec, nosupervisor, "
+                 "noconfine, noresend")
       ->type_name("OPT,...")
       ->allow_extra_args(false);
   app.add_flag("-f,--foreground", options.foreground, "Stay in the foreground");
-  app.add_flag("-d,--debug", options.debug, "Show every request; implies -f");
+  app.add_flag("-d,--debug", options.debug, "Show every request; implies -f and -o nosupervisor");
   app.add_flag("-s,--single-thread", single_threaded, "One thread: as --threads 1");
   app.add_option("--threads", options.threads, "Threads that answer requests")
       ->check(CLI::Range(1, 64));
@@ -167,6 +177,10 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
                                               {"json", StatusFormat::kJson},
                                               {"prometheus", StatusFormat::kPrometheus}}));
   app.add_flag("--unmount", unmount, "Unmount, unless it is in use");
+  app.add_flag("--reload", reload,
+               "Have the program that is on disk now go on serving a mount, after an upgrade");
+  // How a supervisor calls a worker. Not for people, so not in the help.
+  app.add_option("--worker", worker)->group("");
   app.add_flag("--extract", extract,
                "Mount nothing: unpack IMAGE as the new folder MOUNTPOINT, in the foreground");
 
@@ -189,14 +203,15 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     throw usage(what);
   }
 
-  if (status + unmount + extract > 1) {
-    throw usage("--status, --unmount and --extract exclude each other");
+  if (status + unmount + extract + reload > 1) {
+    throw usage("--status, --unmount, --reload and --extract exclude each other");
   }
   options.action = status    ? Action::kStatus
                    : unmount ? Action::kUnmount
                    : extract ? Action::kExtract
+                   : reload  ? Action::kReload
                              : Action::kMount;
-  const std::size_t expected = status || unmount ? 1 : 2;
+  const std::size_t expected = status || unmount || reload ? 1 : 2;
   if (places.size() != expected) {
     throw usage(expected == 2 ? "an image and a mount point are needed"
                               : "exactly one mount point is needed");
@@ -205,7 +220,17 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   options.mount_point = places.back();
   if (single_threaded) options.threads = 1;
   apply_mount_options(options, mount_options);
-  if (options.debug) options.foreground = true;
+  if (options.debug) {
+    options.foreground = true;
+    options.supervise = false;
+  }
+  if (!worker.empty()) {
+    if (options.action != Action::kMount || worker != kWorkerProtocol) {
+      throw usage("--worker is for pyram-mount's own use");
+    }
+    options.action = Action::kWork;
+  }
+  options.command_line.assign(argv, argv + argc);
   return options;
 }
 

@@ -11,9 +11,12 @@
 
 namespace pyram {
 
-enum class Action { kMount, kUnmount, kStatus, kExtract };
+enum class Action { kMount, kUnmount, kStatus, kExtract, kReload, kWork };
 enum class Prefetch { kNone, kHot, kAll };
 enum class StatusFormat { kText, kJson, kPrometheus };
+
+// What an option --worker says that both sides understand of each other.
+inline constexpr char kWorkerProtocol[] = "1";
 
 struct Options {
   Action action = Action::kMount;
@@ -39,6 +42,11 @@ struct Options {
   bool allow_root = false;
   bool nonempty = false;
   bool no_exec = false;
+  bool supervise = true;   // The worker is a process of its own.
+  bool confine = true;     // The worker can do nothing but serve.
+  bool can_resend = true;  // False: as on a kernel before Linux 6.9.
+
+  std::vector<std::string> command_line;  // All of it.
 };
 
 // What to do, or nothing when --help or --version was all that was asked for (and is printed).

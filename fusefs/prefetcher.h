@@ -47,6 +47,9 @@ class Prefetcher {
   // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
   void note_read(InodeRef file);
 
+  // The process id of the one who looks names up for us. REQUIRES: not started yet.
+  [[nodiscard]] pid_t helper() const { return toucher_->child(); }
+
   // Stops, and calls `then` once nothing of ours is in the mount any more. Does not wait.
   // Thread-safe.
   void stop(std::function<void()> then);

@@ -20,6 +20,7 @@
 #include "fusefs/options.h"
 #include "fusefs/readiness.h"
 #include "fusefs/status.h"
+#include "fusefs/worker_process.h"
 #include "support/error.h"
 #include "support/io.h"
 
@@ -65,6 +66,9 @@ void in_background(pyram::Readiness& readiness, Serve&& serve) {
   } catch (const Error& error) {
     readiness.fail(error);
     code = static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    readiness.fail(Error(ExitCode::kFailed, error.what()));
+    code = static_cast<int>(ExitCode::kFailed);
   }
   std::exit(code);
 }
@@ -85,6 +89,9 @@ void mount(const pyram::Options& options) {
     serve();
   } catch (const Error& error) {
     readiness.fail(error);
+    throw;
+  } catch (const std::exception& error) {
+    readiness.fail(Error(ExitCode::kFailed, error.what()));
     throw;
   }
 }
@@ -115,6 +122,11 @@ int run(int argc, char** argv) {
     case pyram::Action::kExtract:
       extract(*options);
       break;
+    case pyram::Action::kReload:
+      pyram::reload_worker(options->mount_point);
+      break;
+    case pyram::Action::kWork:
+      return pyram::run_worker(*options, pyram::inherited_handles(), pyram::WorkerKind::kProcess);
     case pyram::Action::kStatus:
       pyram::write_full(
           STDOUT_FILENO,

@@ -1,11 +1,13 @@
 #include "fusefs/session.h"
 
 #include <linux/fuse.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -17,20 +19,52 @@
 namespace pyram {
 namespace {
 
+// Linux 6.9: the requests that were taken and not answered are put before the others again. Newer
+// than Debian 12's headers.
+constexpr std::int32_t kNotifyResend = 7;
+
+// Those that nobody waits for.
+bool wants_answer(std::uint32_t opcode) {
+  return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
+}
+
 // Everything that the kernel sends comes through here, and so does every answer.
 ssize_t receive(int device, void* buffer, std::size_t size, void* user_data) {
   const ssize_t got = ::read(device, buffer, size);
   if (got >= static_cast<ssize_t>(sizeof(fuse_in_header))) {
-    const std::uint32_t opcode = static_cast<const fuse_in_header*>(buffer)->opcode;
-    Statistics& statistics = static_cast<FileSystem*>(user_data)->statistics();
-    statistics.requests[opcode < Statistics::kOpcodes ? opcode : 0].add();
+    const auto& header = *static_cast<const fuse_in_header*>(buffer);
+    FileSystem& file_system = *static_cast<FileSystem*>(user_data);
+    Statistics& statistics = file_system.statistics();
+    statistics.requests[header.opcode < Statistics::kOpcodes ? header.opcode : 0].add();
+    Connection& connection = file_system.wire().connection;
+    if (header.opcode == FUSE_INIT) {
+      connection.save_init({static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got)});
+    } else if (wants_answer(header.opcode)) {
+      connection.begin(header.unique);
+    }
   }
   return got;
 }
 
-ssize_t send(int device, iovec* pieces, int count, void*) {
-  return ::writev(device, pieces, count);
+ssize_t send(int device, iovec* pieces, int count, void* user_data) {
+  Wire& wire = static_cast<FileSystem*>(user_data)->wire();
+  const fuse_out_header header = *static_cast<const fuse_out_header*>(pieces[0].iov_base);
+  if (wire.replaying) return header.len;
+  const ssize_t sent = ::writev(device, pieces, count);
+  if (header.unique == 0) return sent;  // We wrote of our own accord.
+  const int error = errno;
+  wire.connection.end(header.unique);
+  if (sent >= 0 && header.error == 0 && !wire.connection.is_open() &&
+      header.unique == wire.connection.init_id()) {
+    wire.connection.set_open();
+    if (wire.opened) wire.opened();
+  }
+  errno = error;
+  return sent;
 }
+
+// Only there so that a system call returns with EINTR.
+void do_nothing(int) {}
 
 struct FreeMemory {
   void operator()(void* memory) const noexcept { std::free(memory); }
@@ -43,7 +77,7 @@ void Session::Destroy::operator()(fuse_session* session) const noexcept {
 }
 
 Session::Session(FileSystem& file_system, UniqueFd device, bool debug)
-    : ended_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    : file_system_(file_system), ended_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!ended_) throw system_error(ExitCode::kFailed, errno, "make an event descriptor");
   std::array<std::string, 2> words = {"pyram-mount", "-odebug"};
   std::array<char*, 2> pointers = {words[0].data(), words[1].data()};
@@ -62,8 +96,48 @@ Session::Session(FileSystem& file_system, UniqueFd device, bool debug)
 
 Session::~Session() { join(); }
 
+void Session::take_over(bool can_resend) {
+  Wire& wire = file_system_.wire();
+  std::vector<std::byte> init(wire.connection.init().begin(), wire.connection.init().end());
+  fuse_buf buffer{};
+  buffer.size = init.size();
+  buffer.mem = init.data();
+  wire.replaying = true;
+  fuse_session_process_buf(session_.get(), &buffer);
+  wire.replaying = false;
+
+  const std::vector<std::uint64_t> unanswered = wire.connection.take_in_flight();
+  const int device = fuse_session_fd(session_.get());
+  fuse_out_header header{};
+  header.len = sizeof(header);
+  header.error = kNotifyResend;
+  if (can_resend && ::write(device, &header, sizeof(header)) == sizeof(header)) return;
+  header.error = -EIO;
+  for (const std::uint64_t request : unanswered) {
+    header.unique = request;
+    // One that was answered after all, the kernel knows no more.
+    [[maybe_unused]] const ssize_t ignored = ::write(device, &header, sizeof(header));
+  }
+}
+
 void Session::start(unsigned threads) {
+  running_ = threads;
   for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
+}
+
+void Session::drain() {
+  struct sigaction action {};
+  action.sa_handler = do_nothing;  // And no SA_RESTART.
+  ::sigaction(SIGUSR1, &action, nullptr);
+  draining_ = true;
+  // A thread that looked at draining_ just before may wait in read just after the signal: so more
+  // than one may be needed.
+  while (running_ > 0) {
+    for (std::jthread& thread : threads_) ::pthread_kill(thread.native_handle(), SIGUSR1);
+    constexpr int kMilliseconds = 5;
+    ::poll(nullptr, 0, kMilliseconds);
+  }
+  join();
 }
 
 bool Session::store(const Image& image, InodeRef file, std::uint64_t offset,
@@ -76,14 +150,16 @@ bool Session::store(const Image& image, InodeRef file, std::uint64_t offset,
 
 void Session::serve() {
   fuse_buf buffer{};
-  while (fuse_session_exited(session_.get()) == 0) {
+  while (!draining_) {
     const int got = fuse_session_receive_buf(session_.get(), &buffer);
     if (got == -EINTR) continue;
+    if (got == 0 || got == -ECONNABORTED) unmounted_ = true;
     if (got <= 0) break;
     fuse_session_process_buf(session_.get(), &buffer);
   }
   // libfuse allocated it at the first call.
   const std::unique_ptr<void, FreeMemory> owner(buffer.mem);
+  --running_;
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t ignored = ::write(ended_.get(), &one, sizeof(one));
 }

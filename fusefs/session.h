@@ -1,6 +1,7 @@
 // A FUSE connection and the threads that answer on it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <thread>
@@ -23,8 +24,17 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
+  // Goes on where another process stopped: what it negotiated holds, and the requests that it took
+  // and did not answer come again. A kernel before Linux 6.9 (or `can_resend` being false) can't
+  // give them back: they fail with an I/O error. REQUIRES: the connection is open; before start().
+  void take_over(bool can_resend);
+
   // Starts `threads` threads that answer until the file system is unmounted.
   void start(unsigned threads);
+
+  // Has the threads end once they answered what they have begun, and waits for that. The mount
+  // stays; its requests wait for the next session.
+  void drain();
 
   // Waits for the threads to end: no operation runs any more then.
   void join() { threads_.clear(); }
@@ -38,6 +48,8 @@ class Session {
   // Readable (for poll) once a thread has ended, which is when the file system is not mounted any
   // more or the connection is broken.
   [[nodiscard]] int ended() const { return ended_.get(); }
+  // Whether it was the end of the mount.
+  [[nodiscard]] bool unmounted() const { return unmounted_; }
 
  private:
   struct Destroy {
@@ -46,7 +58,11 @@ class Session {
 
   void serve();
 
+  FileSystem& file_system_;
   UniqueFd ended_;
+  std::atomic<bool> draining_ = false;
+  std::atomic<bool> unmounted_ = false;
+  std::atomic<unsigned> running_ = 0;  // Threads that have not ended.
   std::unique_ptr<fuse_session, Destroy> session_;
   std::vector<std::jthread> threads_;
 };

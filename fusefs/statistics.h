@@ -22,6 +22,7 @@ class Counter {
   std::atomic<std::uint64_t> value_ = 0;
 };
 
+// Lies in memory that processes of different versions may share: new members come last.
 struct Statistics {
   static constexpr std::size_t kOpcodes = 64;  // FUSE's highest is well below.
 
@@ -36,14 +37,15 @@ struct Statistics {
   Counter bytes_served;                    // Of file data, in answers to READ.
   Counter bytes_stored;                    // Of file data, put into the kernel's cache unasked.
   Counter blocks_decompressed;
-  Counter bytes_read;          // From the image.
-  Counter bytes_decompressed;  // What that became.
-  Counter cache_hits;          // Blocks that were there already.
-  Counter cache_joins;         // Blocks that another reader was decompressing.
-  Counter worker_restarts;
+  Counter bytes_read;                             // From the image.
+  Counter bytes_decompressed;                     // What that became.
+  Counter cache_hits;                             // Blocks that were there already.
+  Counter cache_joins;                            // Blocks that another reader was decompressing.
+  Counter worker_restarts;                        // Because one died.
   std::atomic<std::uint64_t> prefetch_total = 0;  // Bytes that are to be read ahead ...
   std::atomic<std::uint64_t> prefetch_done = 0;   // ... and those that were.
   std::atomic<std::uint64_t> cache_bytes = 0;     // What the block cache holds now.
+  Counter worker_reloads;                         // Workers of a newer program.
 };
 
 }  // namespace pyram

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include <array>
-#include <fstream>
+#include <cstdio>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -20,11 +20,13 @@ constexpr std::array<std::pair<std::size_t, std::string_view>, 22> kRequests = {
     {46, "lseek"},  {52, "statx"},
 }};
 
-std::uint64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::uint64_t size = 0;
-  std::uint64_t resident = 0;
-  statm >> size >> resident;
+std::uint64_t resident_bytes(int memory_file) {
+  std::array<char, 128> text{};
+  unsigned long long resident = 0;
+  if (::pread(memory_file, text.data(), text.size() - 1, 0) <= 0 ||
+      std::sscanf(text.data(), "%*u %llu", &resident) != 1) {  // NOLINT(cert-err34-c): the kernel's
+    return 0;
+  }
   return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
@@ -41,11 +43,14 @@ std::string describe_status(const DaemonFacts& facts, const Statistics& statisti
   line("version", PYRAM_VERSION);
   line("image", facts.image);
   line("mount_point", facts.mount_point);
-  line("pid", ::getpid());
+  line("pid", facts.daemon);
+  line("worker_pid", ::getpid());
+  line("confinement", facts.confinement);
   line("uptime_milliseconds", up.count());
   line("threads", facts.threads);
   line("worker_restarts", statistics.worker_restarts.value());
-  line("resident_bytes", resident_bytes());
+  line("worker_reloads", statistics.worker_reloads.value());
+  line("resident_bytes", resident_bytes(facts.memory_file));
   line("cache_bytes", statistics.cache_bytes.load());
   line("cache_capacity_bytes", facts.cache_capacity);
   line("requests", statistics.all_requests());

@@ -25,10 +25,18 @@ inline constexpr unsigned long kStatusCommand = _IOR('P', 0x51, std::byte[kStatu
 // when it does.
 inline constexpr unsigned long kQuiesceCommand = _IO('P', 0x52);
 
+// Asks the daemon for a worker of the program that is on disk now. The answer is a text: why that
+// can't be, or nothing.
+inline constexpr std::size_t kReloadSize = 1024;
+inline constexpr unsigned long kReloadCommand = _IOR('P', 0x53, std::byte[kReloadSize]);
+
 // What does not change while the daemon runs.
 struct DaemonFacts {
   std::string image;
   std::string mount_point;
+  pid_t daemon = 0;         // The process to signal.
+  std::string confinement;  // What holds the worker.
+  int memory_file = -1;     // /proc/self/statm, which a confined worker could not open later.
   unsigned threads = 0;
   std::size_t cache_capacity = 0;
   std::chrono::steady_clock::time_point started;
@@ -42,6 +50,9 @@ struct DaemonFacts {
 
 // Sends kQuiesceCommand. Not an error when there is nobody who understands it.
 void quiesce(const std::filesystem::path& mount_point);
+
+// `pyram-mount --reload`: returns once the new worker is about to serve. Throws Error.
+void reload_worker(const std::filesystem::path& mount_point);
 
 // Lines of NAME=VALUE as a person or a program wants them.
 [[nodiscard]] std::string format_status(const std::string& lines, StatusFormat format);

@@ -34,7 +34,7 @@ std::string json_string(std::string_view text) {
 
 // Names of values that only ever grow end in _total for Prometheus.
 bool is_gauge(std::string_view name) {
-  return name == "threads" || name == "pid" || name == "resident_bytes" ||
+  return name == "threads" || name == "pid" || name == "worker_pid" || name == "resident_bytes" ||
          name.starts_with("cache_bytes") || name.starts_with("cache_capacity") ||
          name.starts_with("prefetch_") || name.starts_with("uptime_");
 }
@@ -80,6 +80,24 @@ std::string query_status(const std::filesystem::path& mount_point) {
 void quiesce(const std::filesystem::path& mount_point) {
   const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder) static_cast<void>(::ioctl(folder.get(), kQuiesceCommand));
+}
+
+void reload_worker(const std::filesystem::path& mount_point) {
+  const std::string tried = "cannot reload the daemon of " + quote(mount_point.native()) + ": ";
+  const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) {
+    throw Error(ExitCode::kBadMountPoint,
+                tried + describe_errno(errno) +
+                    (errno == ENOTCONN ? "; it is dead: unmount, and mount again" : ""));
+  }
+  std::vector<char> why(kReloadSize + 1);
+  if (::ioctl(folder.get(), kReloadCommand, why.data()) != 0) {
+    throw Error(ExitCode::kBadMountPoint,
+                tried + (errno == EPERM ? "only the user who mounted it and root may"
+                                        : "no image is mounted there by a pyram-mount that can do "
+                                          "it; give a mount point"));
+  }
+  if (why[0] != '\0') throw Error(ExitCode::kFailed, tried + why.data());
 }
 
 std::string format_status(const std::string& lines, StatusFormat format) {

@@ -28,6 +28,8 @@ class Toucher {
   // Ends the child, also while touch() waits, which then returns false. Thread-safe.
   void kill() const;
 
+  [[nodiscard]] pid_t child() const { return child_; }
+
   // Has the child look `path` (relative to the mount point) up, and returns when it did. Returns
   // false when there is no child any more.
   bool touch(const std::string& path);

@@ -35,6 +35,19 @@ std::uint64_t file_size(int file, const std::string& name) {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
+Superblock read_superblock(int file, const std::string& name, std::uint64_t offset) {
+  const std::uint64_t length = file_size(file, name);
+  std::array<std::byte, Superblock::kSize> bytes;
+  const std::size_t got = offset < length ? pread_full(file, bytes, offset) : 0;
+  return parse_superblock(std::span(bytes).first(got), length - std::min(length, offset), name);
+}
+
+Error unknown_compressor(const Superblock& super, const std::string& name) {
+  return {ExitCode::kBadImage, "cannot use " + name + " as an image: it is compressed with " +
+                                   std::string(compression_name(super.compression)) +
+                                   ", which this build cannot read; make it with zstd"};
+}
+
 // Names that the kernel or a person would take for something else.
 bool is_sound_name(std::string_view name) {
   return !name.empty() && name != "." && name != ".." && name.size() <= 256 &&
@@ -44,27 +57,27 @@ bool is_sound_name(std::string_view name) {
 }  // namespace
 
 std::unique_ptr<Image> Image::open(const std::filesystem::path& path, std::uint64_t offset) {
+  return std::make_unique<Image>(open_file(path), quote(path.native()), offset);
+}
+
+UniqueFd Image::open_file(const std::filesystem::path& path) {
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file) {
     throw system_error(ExitCode::kBadImage, errno, "open the image " + quote(path.native()));
   }
-  return std::make_unique<Image>(std::move(file), quote(path.native()), offset);
+  return file;
+}
+
+void Image::check(int file, const std::string& name, std::uint64_t offset) {
+  const Superblock super = read_superblock(file, name, offset);
+  if (find_decompressor(super.compression) == nullptr) throw unknown_compressor(super, name);
 }
 
 Image::Image(UniqueFd file, std::string name, std::uint64_t offset)
     : file_(std::move(file)), name_(std::move(name)), offset_(offset) {
-  const std::uint64_t length = file_size(file_.get(), name_);
-  std::array<std::byte, Superblock::kSize> bytes;
-  const std::size_t got = offset_ < length ? pread_full(file_.get(), bytes, offset_) : 0;
-  superblock_ =
-      parse_superblock(std::span(bytes).first(got), length - std::min(length, offset_), name_);
+  superblock_ = read_superblock(file_.get(), name_, offset_);
   decompress_ = find_decompressor(superblock_.compression);
-  if (decompress_ == nullptr) {
-    throw Error(ExitCode::kBadImage, "cannot use " + name_ +
-                                         " as an image: it is compressed with " +
-                                         std::string(compression_name(superblock_.compression)) +
-                                         ", which this build cannot read; make it with zstd");
-  }
+  if (decompress_ == nullptr) throw unknown_compressor(superblock_, name_);
   metadata_ =
       std::make_unique<MetadataCache>(file_.get(), offset_, superblock_.bytes_used, decompress_);
   // All metadata lies in one piece behind the data, and a start needs much of it at once.

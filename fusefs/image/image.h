@@ -43,6 +43,9 @@ class Image {
   // Opens `path` for reading; the SquashFS starts `offset` bytes into it.
   [[nodiscard]] static std::unique_ptr<Image> open(const std::filesystem::path& path,
                                                    std::uint64_t offset = 0);
+  // open()'s two steps for who only keeps the file: opening it, and looking at the superblock.
+  [[nodiscard]] static UniqueFd open_file(const std::filesystem::path& path);
+  static void check(int file, const std::string& name, std::uint64_t offset);
   // `name` is for messages.
   Image(UniqueFd file, std::string name, std::uint64_t offset);
 

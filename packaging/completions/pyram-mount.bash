@@ -17,7 +17,7 @@ _pyram_mount() {
       local before=
       [[ $cur == *,* ]] && before=${cur%,*},
       mapfile -t COMPREPLY < <(compgen -P "$before" -W 'allow_other allow_root offset= timeout=
-        uid= gid= notify_pipe= nonempty noexec ro' -- "${cur##*,}")
+        uid= gid= notify_pipe= nonempty noexec nosupervisor noconfine noresend ro' -- "${cur##*,}")
       [[ ${COMPREPLY[*]-} == *= ]] && compopt -o nospace
       return
       ;;
@@ -33,7 +33,7 @@ _pyram_mount() {
     return
   fi
   case " ${words[*]} " in
-    *' --status '* | *' --unmount '*)
+    *' --status '* | *' --unmount '* | *' --reload '*)
       mapfile -t COMPREPLY < <(compgen -W "$(awk '$3 == "fuse.pyram" { print $2 }' /proc/mounts)" \
         -- "$cur")
       ;;

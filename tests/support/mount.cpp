@@ -60,6 +60,8 @@ std::uint64_t Mount::count(const std::string& name) const { return std::stoull(s
 
 pid_t Mount::daemon() const { return static_cast<pid_t>(count("pid")); }
 
+pid_t Mount::worker() const { return static_cast<pid_t>(count("worker_pid")); }
+
 Command Mount::command(std::vector<std::string> arguments) const {
   if (by_ == By::kUser) return as_plain_user(std::move(arguments));
   return {.arguments = std::move(arguments)};
@@ -67,8 +69,10 @@ Command Mount::command(std::vector<std::string> arguments) const {
 
 void kill_daemon(const Mount& mount) {
   const pid_t process = mount.daemon();
+  const pid_t worker = mount.worker();
   REQUIRE(::kill(process, SIGKILL) == 0);
   wait_for_end(process);
+  wait_for_end(worker);
 }
 
 void wait_for_end(pid_t process) {

@@ -34,8 +34,10 @@ class Mount {
   // What `pyram-mount --status --format json` says, as text by name.
   [[nodiscard]] std::map<std::string, std::string> status() const;
   [[nodiscard]] std::uint64_t count(const std::string& name) const;
-  // The process that serves (not its supervisor).
+  // The process to signal: the supervisor, where there is one.
   [[nodiscard]] pid_t daemon() const;
+  // The process that serves.
+  [[nodiscard]] pid_t worker() const;
 
   // Unmounts as a user would. Fails the test case where that fails.
   void unmount();
@@ -49,7 +51,7 @@ class Mount {
   bool mounted_ = false;
 };
 
-// Kills the daemon (and whatever would start it again) as a crash would, and waits for its end.
+// Kills the daemon, which takes its worker along, and waits for their end: a dead mount is left.
 void kill_daemon(const Mount& mount);
 
 // Returns when a process that is no child of ours has ended.

@@ -1,0 +1,55 @@
+#include "fusefs/connection.h"
+
+#include <linux/fuse.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace pyram {
+
+void Connection::save_init(std::span<const std::byte> request) {
+  const std::size_t size = std::min(request.size(), init_.size());
+  std::copy_n(request.begin(), size, init_.begin());
+  // An INIT longer than what we keep is one with fields that we don't know: cut, it is sound.
+  const auto length = static_cast<std::uint32_t>(size);
+  std::memcpy(&init_[offsetof(fuse_in_header, len)], &length, sizeof(length));
+  init_size_.store(length);
+}
+
+std::span<const std::byte> Connection::init() const {
+  return std::span(init_).first(std::min<std::size_t>(init_size_.load(), init_.size()));
+}
+
+std::uint64_t Connection::init_id() const {
+  std::uint64_t id = 0;
+  std::memcpy(&id, &init_[offsetof(fuse_in_header, unique)], sizeof(id));
+  return id;
+}
+
+// The kernel counts requests up by two: so the slots of those in flight rarely meet.
+void Connection::begin(std::uint64_t request) {
+  for (std::size_t i = 0; i < kMostInFlight; ++i) {
+    std::uint64_t free = 0;
+    auto& slot = in_flight_[(request / 2 + i) % kMostInFlight];
+    if (slot.compare_exchange_strong(free, request, std::memory_order_relaxed)) return;
+  }
+}
+
+void Connection::end(std::uint64_t request) {
+  for (std::size_t i = 0; i < kMostInFlight; ++i) {
+    auto& slot = in_flight_[(request / 2 + i) % kMostInFlight];
+    if (slot.load(std::memory_order_relaxed) != request) continue;
+    slot.store(0, std::memory_order_relaxed);
+    return;
+  }
+}
+
+std::vector<std::uint64_t> Connection::take_in_flight() {
+  std::vector<std::uint64_t> result;
+  for (auto& slot : in_flight_) {
+    if (const std::uint64_t request = slot.exchange(0); request != 0) result.push_back(request);
+  }
+  return result;
+}
+
+}  // namespace pyram

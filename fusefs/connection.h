@@ -1,0 +1,54 @@
+// What of a FUSE connection has to outlive the process that serves it, so that another process can
+// go on: how the kernel and we agreed to talk, and which requests are not answered yet.
+//
+// Nothing else has to: a node's number is its place in the image, and no file is ever opened.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace pyram {
+
+// Lies in memory that processes share, and has no pointers. Thread-safe, but for what is said
+// below.
+class Connection {
+ public:
+  // Keeps the kernel's first request, INIT. Bytes that do not fit were not understood anyway.
+  void save_init(std::span<const std::byte> request);
+  // INIT was answered: from now on the connection can be taken over.
+  void set_open() { open_.store(true, std::memory_order_release); }
+  [[nodiscard]] bool is_open() const { return open_.load(std::memory_order_acquire); }
+  // What save_init() was given. REQUIRES: is_open().
+  [[nodiscard]] std::span<const std::byte> init() const;
+  [[nodiscard]] std::uint64_t init_id() const;
+
+  // A request was taken from the kernel, and was answered. More than kMostInFlight at once are not
+  // all remembered.
+  void begin(std::uint64_t request);
+  void end(std::uint64_t request);
+  // The requests in between, which are forgotten by this. REQUIRES: nobody serves.
+  [[nodiscard]] std::vector<std::uint64_t> take_in_flight();
+
+ private:
+  static constexpr std::size_t kMostInFlight = 256;
+
+  std::array<std::byte, 256> init_{};
+  std::atomic<std::uint32_t> init_size_ = 0;
+  std::atomic<bool> open_ = false;
+  std::array<std::atomic<std::uint64_t>, kMostInFlight> in_flight_{};  // 0: free.
+};
+
+// What the hooks of a session need: everything that goes to and comes from the kernel passes them.
+struct Wire {
+  Connection& connection;
+  std::function<void()> opened;  // Called once INIT is answered; may be empty.
+  // While a session is told of an INIT that was answered long ago: answers are not sent.
+  bool replaying = false;
+};
+
+}  // namespace pyram

@@ -1,0 +1,258 @@
+#include "fusefs/worker.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "fusefs/block_cache.h"
+#include "fusefs/confinement.h"
+#include "fusefs/file_reader.h"
+#include "fusefs/file_system.h"
+#include "fusefs/idle_watch.h"
+#include "fusefs/image/image.h"
+#include "fusefs/log.h"
+#include "fusefs/prefetcher.h"
+#include "fusefs/recorder.h"
+#include "fusefs/session.h"
+#include "fusefs/shared_state.h"
+#include "fusefs/signals.h"
+#include "fusefs/status.h"
+#include "support/error.h"
+
+namespace pyram {
+namespace {
+
+// Of a second start nothing has to be decompressed, and a first one is not held up by one reader's
+// block when another one asks for a name.
+constexpr unsigned kDefaultThreads = 2;
+
+// Why a new worker can't be had, for whoever asked. Thread-safe.
+class ReloadRequest {
+ public:
+  explicit ReloadRequest(const Control& control) : control_(control) {}
+
+  void ask(FileSystem::ReloadAnswer answer) {
+    const std::lock_guard lock(mutex_);
+    if (answer_) return answer("somebody else is at it");
+    answer_ = std::move(answer);
+    control_.send(Word::kReload);
+  }
+
+  // `why`: nothing when it was granted.
+  void answer(std::string_view why) {
+    const std::lock_guard lock(mutex_);
+    if (answer_) std::exchange(answer_, nullptr)(why);
+  }
+
+ private:
+  const Control& control_;
+  std::mutex mutex_;
+  FileSystem::ReloadAnswer answer_;
+};
+
+class Worker {
+ public:
+  Worker(const Options& options, const Control& control, WorkerHandles handles, WorkerKind kind)
+      : options_(options),
+        kind_(kind),
+        control_(control),
+        reload_(control),
+        memory_(SharedMemory::attach(std::move(handles.state))),
+        statistics_(memory_->statistics),
+        wire_{.connection = memory_->connection, .opened = [this] { control_.send(Word::kReady); }},
+        is_first_(!memory_->connection.is_open()),
+        device_(std::move(handles.device)),
+        image_(std::make_unique<Image>(std::move(handles.image), quote(memory_->image.data()),
+                                       options.offset)),
+        threads_(options.threads != 0 ? options.threads : kDefaultThreads),
+        cache_(*image_, statistics_, options.cache_size, threads_),
+        reader_(*image_, cache_),
+        file_system_(*image_, reader_, statistics_, log_, wire_, {options.uid, options.gid}) {
+    log_.forward_to([this](std::string_view line, bool is_error) {
+      control_.send(is_error ? Word::kError : Word::kInfo, line);
+    });
+    if (!options.record.empty()) {
+      recorder_.emplace(std::filesystem::absolute(options.record), image_->superblock().block_size);
+    }
+    // What an earlier worker held or meant to read ahead went with it.
+    statistics_.cache_bytes = 0;
+    statistics_.prefetch_total = statistics_.prefetch_done.load();
+  }
+
+  void run() {
+    using std::chrono::nanoseconds;
+    using std::chrono::steady_clock;
+    const UniqueFd memory_file(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
+    DaemonFacts facts{.image = memory_->image.data(),
+                      .mount_point = memory_->mount_point.data(),
+                      .daemon = memory_->daemon,
+                      .confinement = "none",
+                      .memory_file = memory_file.get(),
+                      .threads = threads_,
+                      .cache_capacity = cache_.capacity(),
+                      .started = steady_clock::time_point(nanoseconds(memory_->started))};
+    file_system_.on_status([&] { return describe_status(facts, statistics_); });
+    if (kind_ == WorkerKind::kProcess) {
+      file_system_.on_reload([this](auto answer) { reload_.ask(std::move(answer)); });
+    }
+    // Forks, so it comes before the threads.
+    std::unique_ptr<Prefetcher> prefetcher = make_prefetcher();
+    Session session(file_system_, std::move(device_), options_.debug);
+    // Signals that come to a process group come to its supervisor too, which is the one to act.
+    const UniqueFd signals = kind_ == WorkerKind::kProcess ? open_signals() : UniqueFd();
+    control_.send(Word::kPrepared);
+    if (!wait_for_go()) return;
+    if (kind_ == WorkerKind::kProcess && options_.confine) {
+      facts.confinement = confine({.helper = prefetcher ? prefetcher->helper() : -1});
+    }
+    if (!is_first_) {
+      session.take_over(options_.can_resend);
+      control_.send(Word::kReady);
+    }
+    session.start(threads_);
+    if (prefetcher) {
+      prefetcher->start([&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
+        return session.store(*image_, file, offset, bytes);
+      });
+    }
+    try {
+      serve(session, signals.get());
+    } catch (const std::exception& error) {
+      // Only the end of the mount wakes the threads that wait for the kernel: no way to go on.
+      log_.error(error.what());
+      ::_exit(static_cast<int>(ExitCode::kFailed));
+    }
+    // It is told of requests, and stores into the session: so it ends between the two.
+    session.join();
+    prefetcher.reset();
+    if (recorder_) recorder_->write();
+  }
+
+ private:
+  // Not where another worker prefetched before us: the kernel has what it stored, and what it died
+  // of may have been just that.
+  std::unique_ptr<Prefetcher> make_prefetcher() {
+    if (recorder_) {
+      file_system_.record_to(*recorder_);
+      return nullptr;
+    }
+    if (!is_first_) return nullptr;
+    std::vector<HotGroup> groups;
+    try {
+      if (options_.prefetch == Prefetch::kAll) groups = whole_image(*image_);
+      if (options_.prefetch == Prefetch::kHot) groups = hot_groups(*image_);
+    } catch (const Error& error) {
+      // The image works without it.
+      log_.error(error.what());
+    }
+    if (groups.empty()) return nullptr;
+    auto prefetcher = std::make_unique<Prefetcher>(*image_, reader_, statistics_,
+                                                   memory_->mount_point.data(), std::move(groups));
+    file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
+    file_system_.on_quiesce(
+        [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
+    return prefetcher;
+  }
+
+  // False where nobody will ever want us.
+  [[nodiscard]] bool wait_for_go() const {
+    for (;;) {
+      const std::optional<Message> message = control_.receive();
+      if (!message) return false;
+      if (message->word == Word::kGo) return true;
+    }
+  }
+
+  enum Waiting : std::size_t { kControl, kEnded, kSignals, kCount };
+
+  void serve(Session& session, int signals) {
+    std::array<pollfd, kCount> waiting{};
+    waiting[kControl] = {control_.descriptor(), POLLIN, 0};
+    waiting[kEnded] = {session.ended(), POLLIN, 0};
+    waiting[kSignals] = {signals, POLLIN, 0};
+    IdleWatch idle(0);
+    while ((waiting[kEnded].revents & POLLIN) == 0) {
+      const int events = ::poll(waiting.data(), waiting.size(), idle.milliseconds());
+      if (events < 0 && errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait");
+      if (events < 0) continue;
+      if ((waiting[kSignals].revents & POLLIN) != 0) {
+        read_signals(signals);
+        control_.send(Word::kEnd);
+      }
+      if (waiting[kControl].revents != 0) {
+        const std::optional<Message> message = control_.receive();
+        // Nobody could ever end us, or go on after us.
+        if (!message) throw Error(ExitCode::kFailed, "the supervisor is gone");
+        if (message->word == Word::kRefused) reload_.answer(message->text);
+        if (message->word == Word::kDrain) {
+          reload_.answer({});
+          return session.drain();
+        }
+      }
+      if (idle.look(statistics_.all_requests()).give_back_memory) give_back_memory();
+    }
+    if (!session.unmounted()) {
+      throw Error(ExitCode::kFailed, "the connection to the kernel is broken");
+    }
+  }
+
+  void give_back_memory() {
+    cache_.release_idle();
+    reader_.forget_maps();
+    file_system_.forget_listings();
+    image_->forget_metadata();
+    image_->forget_stored();
+    ::malloc_trim(0);
+  }
+
+  const Options& options_;
+  const WorkerKind kind_;
+  const Control& control_;
+  ReloadRequest reload_;
+  SharedMemory memory_;
+  Statistics& statistics_;
+  Wire wire_;
+  Log log_;
+  bool is_first_;  // No worker served this mount before.
+  UniqueFd device_;
+  std::unique_ptr<Image> image_;
+  unsigned threads_;
+  std::optional<Recorder> recorder_;
+  BlockCache cache_;
+  FileReader reader_;
+  FileSystem file_system_;
+};
+
+}  // namespace
+
+int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) noexcept {
+  const Control control(std::move(handles.control));
+  ExitCode code = ExitCode::kFailed;
+  try {
+    // glibc gives each thread an arena of its own otherwise, and keeps what is freed in it.
+    ::mallopt(M_ARENA_MAX, 1);
+    try {
+      Worker(options, control, std::move(handles), kind).run();
+      return 0;
+    } catch (const Error& error) {
+      code = error.code();
+      throw;
+    }
+  } catch (const std::exception& error) {
+    control.send(Word::kFailed, std::string(1, static_cast<char>(code)) + error.what());
+  }
+  return static_cast<int>(code);
+}
+
+}  // namespace pyram

@@ -1,0 +1,153 @@
+#include "fusefs/worker_process.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
+#include "support/error.h"
+#include "support/exec.h"
+
+namespace pyram {
+namespace {
+
+// Where a worker finds its handles, in the order of WorkerHandles.
+constexpr int kFirstHandle = STDERR_FILENO + 1;
+constexpr int kHandles = 4;
+
+UniqueFd copy_of(int descriptor) {
+  UniqueFd copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, kFirstHandle));
+  if (!copy) throw system_error(ExitCode::kFailed, errno, "copy a descriptor");
+  return copy;
+}
+
+// In a new process: nothing is open but the standard descriptors and the handles. False when that
+// can't be.
+bool keep_handles(const std::array<int, kHandles>& handles) {
+  constexpr int kBehind = kFirstHandle + kHandles;
+  std::array<int, kHandles> copies{};
+  // First out of the way: a handle may have the number that another is to get.
+  for (std::size_t i = 0; i < handles.size(); ++i) {
+    copies[i] = ::fcntl(handles[i], F_DUPFD, kBehind);
+    if (copies[i] < 0) return false;
+  }
+  for (std::size_t i = 0; i < copies.size(); ++i) {
+    if (::dup2(copies[i], kFirstHandle + static_cast<int>(i)) < 0) return false;
+  }
+  return ::close_range(kBehind, ~0U, 0) == 0;
+}
+
+// In a new process: it ends with its supervisor, without which the mount would have no end.
+void end_with_parent(pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(1);
+}
+
+// In a new process: stderr stays where it is in the foreground, for what libraries say when they
+// end a program.
+void leave_standard_descriptors(bool foreground) {
+  const int null = ::open("/dev/null", O_RDWR);
+  if (null < 0) return;
+  ::dup2(null, STDIN_FILENO);
+  ::dup2(null, STDOUT_FILENO);
+  if (!foreground) ::dup2(null, STDERR_FILENO);
+  if (null > STDERR_FILENO) ::close(null);
+}
+
+std::string describe_end(int status) {
+  if (WIFSIGNALED(status)) {
+    const int signal = WTERMSIG(status);
+    const char* const name = ::sigdescr_np(signal);
+    return "was ended by signal " + std::to_string(signal) +
+           (name != nullptr ? " (" + std::string(name) + ")" : "");
+  }
+  return "ended with code " + std::to_string(WEXITSTATUS(status));
+}
+
+}  // namespace
+
+WorkerHandles inherited_handles() {
+  for (int i = 0; i < kHandles; ++i) ::fcntl(kFirstHandle + i, F_SETFD, FD_CLOEXEC);
+  return {.control = UniqueFd(kFirstHandle),
+          .device = UniqueFd(kFirstHandle + 1),
+          .image = UniqueFd(kFirstHandle + 2),
+          .state = UniqueFd(kFirstHandle + 3)};
+}
+
+std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
+                                                   const WorkerFiles& files) {
+  auto [ours, theirs] = Control::make_pair();
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
+  if (child == 0) {
+    end_with_parent(parent);
+    leave_standard_descriptors(options.foreground);
+    if (!keep_handles({theirs.descriptor(), files.device, files.image, files.state})) ::_exit(1);
+    // Not exit(): what the supervisor has to do at its end is not ours to do.
+    ::_exit(run_worker(options, inherited_handles(), WorkerKind::kProcess));
+  }
+  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ours), child));
+}
+
+std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
+                                                   const std::vector<std::string>& arguments,
+                                                   const WorkerFiles& files) {
+  auto [ours, theirs] = Control::make_pair();
+  std::vector<std::string> words = arguments;
+  words.insert(words.begin() + (words.empty() ? 0 : 1), {"--worker", kWorkerProtocol});
+  const std::vector<char*> pointers = exec_pointers(words);
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
+  if (child == 0) {
+    end_with_parent(parent);
+    if (!keep_handles({theirs.descriptor(), files.device, files.image, files.state})) ::_exit(1);
+    ::execv(program.c_str(), pointers.data());
+    ::_exit(127);
+  }
+  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ours), child));
+}
+
+std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& options,
+                                                           const WorkerFiles& files) {
+  auto [ours, theirs] = Control::make_pair();
+  WorkerHandles handles{.control = copy_of(theirs.descriptor()),
+                        .device = copy_of(files.device),
+                        .image = copy_of(files.image),
+                        .state = copy_of(files.state)};
+  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ours), -1));
+  worker->thread_ =
+      std::thread([raw = worker.get(), &options, handles = std::move(handles)]() mutable {
+        raw->thread_code_ = run_worker(options, std::move(handles), WorkerKind::kThread);
+      });
+  return worker;
+}
+
+WorkerProcess::~WorkerProcess() {
+  if (pid_ > 0) wait();
+  // A thread that waits for the kernel ends with the process.
+  if (thread_.joinable()) thread_.detach();
+}
+
+WorkerProcess::End WorkerProcess::wait() {
+  if (thread_.joinable()) {
+    thread_.join();
+    return {.clean = thread_code_ == 0, .how = "ended with code " + std::to_string(thread_code_)};
+  }
+  // One that closed its end and lives is out of its mind.
+  ::kill(pid_, SIGKILL);
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+  return {.clean = WIFEXITED(status) && WEXITSTATUS(status) == 0, .how = describe_end(status)};
+}
+
+}  // namespace pyram
