@@ -26,6 +26,17 @@ std::uint64_t Connection::init_id() const {
   return id;
 }
 
+bool Connection::kernel_resends() const {
+  // FUSE_HAS_RESEND of Linux 6.9, bit 39 of the flags, of which the upper half is a field of its
+  // own. Newer than Debian 12's headers.
+  constexpr std::size_t kUpperFlags = sizeof(fuse_in_header) + 16;
+  constexpr std::uint32_t kHasResend = 1U << (39 - 32);
+  if (init_size_.load(std::memory_order_relaxed) < kUpperFlags + 4) return false;
+  std::uint32_t flags = 0;
+  std::memcpy(&flags, &init_[kUpperFlags], sizeof(flags));
+  return (flags & kHasResend) != 0;
+}
+
 // The kernel counts requests up by two: so the slots of those in flight rarely meet.
 void Connection::begin(std::uint64_t request) {
   for (std::size_t i = 0; i < kMostInFlight; ++i) {
@@ -48,6 +59,13 @@ std::vector<std::uint64_t> Connection::take_in_flight() {
   std::vector<std::uint64_t> result;
   for (auto& slot : in_flight_) {
     if (const std::uint64_t request = slot.exchange(0); request != 0) result.push_back(request);
+  }
+  for (Header& header : headers_) {
+    static_assert(sizeof(fuse_in_header) == kHeaderSize);
+    std::uint64_t request = 0;
+    std::memcpy(&request, &header[offsetof(fuse_in_header, unique)], sizeof(request));
+    if (request != 0) result.push_back(request);
+    header.fill({});
   }
   return result;
 }

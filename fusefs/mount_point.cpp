@@ -314,6 +314,12 @@ void unmount_folder(const fs::path& folder) {
                                               ": programs use it; end them first (fuser -vm " +
                                               quote(folder.native()) + " shows them)");
   }
+  // fusermount3 says of another user's mount that it isn't there.
+  const auto left = find_mount(resolved);
+  if (result == UnmountResult::kNotMounted && left && left->device == entry->device) {
+    throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(folder.native()) +
+                                              ": only the user who mounted it and root may");
+  }
 }
 
 }  // namespace pyram

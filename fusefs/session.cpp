@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -29,18 +30,34 @@ bool wants_answer(std::uint32_t opcode) {
 }
 
 // Everything that the kernel sends comes through here, and so does every answer.
+// Takes a request by way of memory that outlives us.
+ssize_t take(int device, std::span<std::byte> buffer, Wire& wire) {
+  thread_local const unsigned thread = wire.threads++;
+  Connection::Header& header = wire.connection.header_of(thread);
+  header.fill({});
+  const std::span<std::byte> rest = buffer.subspan(header.size());
+  const std::array<iovec, 2> pieces = {
+      {{header.data(), header.size()}, {rest.data(), rest.size()}}};
+  const ssize_t got = ::readv(device, pieces.data(), pieces.size());
+  if (got > 0) std::ranges::copy(header, buffer.begin());
+  return got;
+}
+
 ssize_t receive(int device, void* buffer, std::size_t size, void* user_data) {
-  const ssize_t got = ::read(device, buffer, size);
+  Wire& wire = static_cast<FileSystem*>(user_data)->wire();
+  const bool remembers = wire.remembers();
+  const ssize_t got = remembers ? take(device, {static_cast<std::byte*>(buffer), size}, wire)
+                                : ::read(device, buffer, size);
   if (got >= static_cast<ssize_t>(sizeof(fuse_in_header))) {
     const auto& header = *static_cast<const fuse_in_header*>(buffer);
     FileSystem& file_system = *static_cast<FileSystem*>(user_data);
     Statistics& statistics = file_system.statistics();
     statistics.requests[header.opcode < Statistics::kOpcodes ? header.opcode : 0].add();
-    Connection& connection = file_system.wire().connection;
     if (header.opcode == FUSE_INIT) {
-      connection.save_init({static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got)});
-    } else if (wants_answer(header.opcode)) {
-      connection.begin(header.unique);
+      wire.connection.save_init(
+          {static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got)});
+    } else if (remembers && wants_answer(header.opcode)) {
+      wire.connection.begin(header.unique);
     }
   }
   return got;
@@ -53,7 +70,7 @@ ssize_t send(int device, iovec* pieces, int count, void* user_data) {
   const ssize_t sent = ::writev(device, pieces, count);
   if (header.unique == 0) return sent;  // We wrote of our own accord.
   const int error = errno;
-  wire.connection.end(header.unique);
+  if (wire.remembers()) wire.connection.end(header.unique);
   if (sent >= 0 && header.error == 0 && !wire.connection.is_open() &&
       header.unique == wire.connection.init_id()) {
     wire.connection.set_open();
@@ -96,7 +113,7 @@ Session::Session(FileSystem& file_system, UniqueFd device, bool debug)
 
 Session::~Session() { join(); }
 
-void Session::take_over(bool can_resend) {
+void Session::take_over() {
   Wire& wire = file_system_.wire();
   std::vector<std::byte> init(wire.connection.init().begin(), wire.connection.init().end());
   fuse_buf buffer{};
@@ -111,7 +128,7 @@ void Session::take_over(bool can_resend) {
   fuse_out_header header{};
   header.len = sizeof(header);
   header.error = kNotifyResend;
-  if (can_resend && ::write(device, &header, sizeof(header)) == sizeof(header)) return;
+  if (wire.can_resend && ::write(device, &header, sizeof(header)) == sizeof(header)) return;
   header.error = -EIO;
   for (const std::uint64_t request : unanswered) {
     header.unique = request;

@@ -25,9 +25,10 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   // Goes on where another process stopped: what it negotiated holds, and the requests that it took
-  // and did not answer come again. A kernel before Linux 6.9 (or `can_resend` being false) can't
-  // give them back: they fail with an I/O error. REQUIRES: the connection is open; before start().
-  void take_over(bool can_resend);
+  // and did not answer come again. A kernel before Linux 6.9 (or Wire::can_resend being false)
+  // can't give them back: they fail with an I/O error. REQUIRES: the connection is open; before
+  // start().
+  void take_over();
 
   // Starts `threads` threads that answer until the file system is unmounted.
   void start(unsigned threads);

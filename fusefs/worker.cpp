@@ -70,7 +70,7 @@ class Worker {
         reload_(control),
         memory_(SharedMemory::attach(std::move(handles.state))),
         statistics_(memory_->statistics),
-        wire_{.connection = memory_->connection, .opened = [this] { control_.send(Word::kReady); }},
+        wire_{memory_->connection, [this] { control_.send(Word::kReady); }},
         is_first_(!memory_->connection.is_open()),
         device_(std::move(handles.device)),
         image_(std::make_unique<Image>(std::move(handles.image), quote(memory_->image.data()),
@@ -79,6 +79,7 @@ class Worker {
         cache_(*image_, statistics_, options.cache_size, threads_),
         reader_(*image_, cache_),
         file_system_(*image_, reader_, statistics_, log_, wire_, {options.uid, options.gid}) {
+    wire_.can_resend = options.can_resend;
     log_.forward_to([this](std::string_view line, bool is_error) {
       control_.send(is_error ? Word::kError : Word::kInfo, line);
     });
@@ -117,7 +118,7 @@ class Worker {
       facts.confinement = confine({.helper = prefetcher ? prefetcher->helper() : -1});
     }
     if (!is_first_) {
-      session.take_over(options_.can_resend);
+      session.take_over();
       control_.send(Word::kReady);
     }
     session.start(threads_);
@@ -234,10 +235,8 @@ class Worker {
   FileSystem file_system_;
 };
 
-}  // namespace
-
-int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) noexcept {
-  const Control control(std::move(handles.control));
+int work(const Options& options, const Control& control, WorkerHandles handles,
+         WorkerKind kind) noexcept {
   ExitCode code = ExitCode::kFailed;
   try {
     // glibc gives each thread an arena of its own otherwise, and keeps what is freed in it.
@@ -253,6 +252,17 @@ int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) n
     control.send(Word::kFailed, std::string(1, static_cast<char>(code)) + error.what());
   }
   return static_cast<int>(code);
+}
+
+}  // namespace
+
+int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) noexcept {
+  const Control control(std::move(handles.control));
+  const int code = work(options, control, std::move(handles), kind);
+  // A supervisor takes a closed socket for the end of the process, and ends it: so it has to be.
+  // And what the supervisor's copies of its objects have to do at their end is not ours to do.
+  if (kind == WorkerKind::kProcess) ::_exit(code);
+  return code;
 }
 
 }  // namespace pyram

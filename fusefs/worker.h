@@ -22,9 +22,9 @@ enum class WorkerKind {
   kThread,   // A thread of its supervisor, for debuggers and for recording: not confined.
 };
 
-// Serves until the mount is gone, or it is told to stop. Returns an exit code: 0 when it did all
-// that it was to do. Throws nothing. REQUIRES: the signals that end the daemon are blocked; as a
-// process: no other threads.
+// Serves until the mount is gone, or it is told to stop. A thread returns an exit code, 0 when it
+// did all that it was to do; a process ends with that code. Throws nothing. REQUIRES: the signals
+// that end the daemon are blocked; as a process: no other threads.
 [[nodiscard]] int run_worker(const Options& options, WorkerHandles handles,
                              WorkerKind kind) noexcept;
 

@@ -90,7 +90,6 @@ std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
     end_with_parent(parent);
     leave_standard_descriptors(options.foreground);
     if (!keep_handles({theirs.descriptor(), files.device, files.image, files.state})) ::_exit(1);
-    // Not exit(): what the supervisor has to do at its end is not ours to do.
     ::_exit(run_worker(options, inherited_handles(), WorkerKind::kProcess));
   }
   return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ours), child));
@@ -141,6 +140,7 @@ WorkerProcess::End WorkerProcess::wait() {
     thread_.join();
     return {.clean = thread_code_ == 0, .how = "ended with code " + std::to_string(thread_code_)};
   }
+  if (pid_ <= 0) return {};
   // One that closed its end and lives is out of its mind.
   ::kill(pid_, SIGKILL);
   int status = 0;

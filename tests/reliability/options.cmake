@@ -1,0 +1,1 @@
+target_link_libraries(test-reliability PRIVATE pyram_fusefs)
