@@ -37,7 +37,9 @@ std::optional<Message> Control::receive() const {
   ssize_t got = 0;
   do {
     got = ::read(socket_.get(), buffer.data(), buffer.size());
-  } while (got < 0 && errno == EINTR);
+    // ECONNRESET says that the other end went without having read all of ours; what it sent before
+    // comes after that.
+  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
   if (got <= 0) return std::nullopt;
   return Message{static_cast<Word>(buffer[0]),
                  std::string(buffer.begin() + 1, buffer.begin() + got)};

@@ -12,6 +12,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -74,6 +75,12 @@ class Planner {
 
  private:
   void make_folder(const fs::path& path, InodeRef inode) {
+    // One that contains itself would never end.
+    if (!known_folders_.insert(inode).second) {
+      throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+                                           " is corrupt: a folder lies in two places; copy or build"
+                                           " it again");
+    }
     if (::mkdir(path.c_str(), 0700) != 0) throw cannot("make the folder ", path);
     plan_.folders.push_back({path, image_.attributes(inode)});
     inodes_.push_back(inode);
@@ -122,6 +129,7 @@ class Planner {
   const Image& image_;
   Plan plan_;
   std::vector<InodeRef> inodes_;  // Of plan_.folders.
+  std::set<InodeRef> known_folders_;
   std::unordered_map<std::uint64_t, fs::path> first_names_;
 };
 

@@ -14,6 +14,8 @@ namespace {
 
 // Compressed bytes that the disk is asked for ahead of the block that is decompressed.
 constexpr std::uint64_t kReadAhead = std::uint64_t{2} << 20;
+// What one group plans at most, in blocks: 32 GiB of them with the usual block size.
+constexpr std::size_t kMostJobs = std::size_t{1} << 18;
 
 }  // namespace
 
@@ -103,6 +105,7 @@ std::vector<Prefetcher::Job> Prefetcher::plan(const HotGroup& group) {
   const std::string* path = nullptr;
   std::optional<InodeRef> file;
   std::uint64_t bytes = 0;
+  std::size_t steps = 0;
   for (const HotRange& range : group.ranges) {
     if (path == nullptr || *path != range.path) {
       path = &range.path;
@@ -112,6 +115,8 @@ std::vector<Prefetcher::Job> Prefetcher::plan(const HotGroup& group) {
     if (!file) continue;
     const std::uint64_t end = range.offset + range.length;
     for (std::uint64_t at = range.offset; at < end;) {
+      // A list or a size that claims more than any image has.
+      if (++steps > kMostJobs) break;
       const Extent extent = reader_.extent_at(*file, at);
       if (extent.length == 0) break;
       const std::uint64_t extent_end = extent.file_offset + extent.length;

@@ -22,15 +22,17 @@ void tell(int descriptor, const std::string& text) {
 
 }  // namespace
 
+// The pipe first: whoever hears of it otherwise may look there at once.
 void Readiness::succeed() {
+  write_notify_pipe('s');
   if (descriptor_) tell(descriptor_.get(), "+");
   if (parent_) tell(parent_.get(), "+");
   descriptor_.reset();
   parent_.reset();
-  write_notify_pipe('s');
 }
 
 void Readiness::fail(const Error& error) {
+  write_notify_pipe('f');
   if (descriptor_) tell(descriptor_.get(), std::string("-") + error.what());
   // The parent needs the exit code too: one byte before the text.
   if (parent_) {
@@ -39,7 +41,6 @@ void Readiness::fail(const Error& error) {
   }
   descriptor_.reset();
   parent_.reset();
-  write_notify_pipe('f');
 }
 
 void Readiness::write_notify_pipe(char word) {

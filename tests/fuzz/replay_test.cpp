@@ -1,0 +1,210 @@
+// Images that are damaged or made to do harm: what the fuzzers found, and a thousand of our own.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "support/io.h"
+#include "tests/fuzz/walk.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixture.h"
+#include "tests/support/image.h"
+#include "tests/support/mount.h"
+
+namespace fs = std::filesystem;
+using pyram::ExitCode;
+using pyram::Outcome;
+using namespace pyram::test;
+
+namespace {
+
+std::vector<fs::path> corpus(const std::string& name) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(PYRAM_TEST_SOURCE "/tests/fuzz/corpus/" + name)) {
+    files.push_back(entry.path());
+  }
+  REQUIRE_FALSE(files.empty());
+  return files;
+}
+
+// The same image as the one before, but for a few bytes: at random places, or in the fields that
+// everything else hangs on; numbers are made large, small or just wrong.
+class Mutator {
+ public:
+  explicit Mutator(std::string image) : image_(std::move(image)) {}
+
+  std::string next() {
+    std::string result = image_;
+    const int changes = 1 + static_cast<int>(chance_() % 6);
+    for (int i = 0; i < changes; ++i) {
+      constexpr std::size_t kSuperblock = 96;
+      const bool early = chance_() % 4 == 0;
+      const std::size_t at = chance_() % (early ? kSuperblock : result.size());
+      switch (chance_() % 5) {
+        case 0:
+          result[at] = static_cast<char>(result[at] ^ (1 << chance_() % 8));
+          break;
+        case 1:
+          result[at] = static_cast<char>(chance_());
+          break;
+        case 2:
+          for (std::size_t j = at; j < std::min(at + 4, result.size()); ++j) result[j] = '\xff';
+          break;
+        case 3:
+          for (std::size_t j = at; j < std::min(at + 8, result.size()); ++j) result[j] = '\0';
+          break;
+        default:  // A piece of it lies elsewhere.
+          for (std::size_t j = 0; j < 16 && at + j < result.size(); ++j) {
+            result[at + j] = image_[(at * 7 + j) % image_.size()];
+          }
+      }
+    }
+    return result;
+  }
+
+ private:
+  const std::string image_;
+  std::mt19937 chance_{20261121};
+};
+
+// Reads what is below `folder`, up to a bound: errors are what is to be expected.
+class MountWalk {
+ public:
+  void look_into(const fs::path& folder, int depth) {
+    DIR* const listing = ::opendir(folder.c_str());
+    if (listing == nullptr) return;
+    std::vector<fs::path> folders;
+    while (const dirent* const entry = ::readdir(listing)) {
+      const std::string name = entry->d_name;
+      constexpr int kMostEntries = 1000;
+      if (name == "." || name == ".." || ++entries_ > kMostEntries) continue;
+      const fs::path path = folder / name;
+      struct stat status {};
+      if (::lstat(path.c_str(), &status) != 0) continue;
+      if (S_ISDIR(status.st_mode)) folders.push_back(path);
+      if (S_ISREG(status.st_mode)) read(path);
+      std::array<char, 4096> text;
+      if (S_ISLNK(status.st_mode) && ::readlink(path.c_str(), text.data(), text.size()) < 0) {
+        ++errors;
+      }
+    }
+    ::closedir(listing);
+    constexpr int kDeepest = 8;
+    if (depth == kDeepest) return;
+    for (const fs::path& path : folders) look_into(path, depth + 1);
+  }
+
+  std::uint64_t errors = 0;
+
+ private:
+  void read(const fs::path& path) {
+    const pyram::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file) return;
+    std::array<char, 65536> buffer;
+    for (int i = 0; i < 16; ++i) {
+      const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
+      if (got < 0) ++errors;
+      if (got <= 0) return;
+    }
+  }
+
+  int entries_ = 0;
+};
+
+// Mounts and reads it all. Returns whether it could be mounted.
+bool mount_and_walk(const fs::path& image, const fs::path& point) {
+  const Outcome outcome =
+      pyram::run({.arguments = {program("pyram-mount"), image.native(), point.native()}});
+  if (!outcome.ok()) {
+    INFO(outcome.errors);
+    CHECK(outcome.status == static_cast<int>(ExitCode::kBadImage));
+    CHECK_FALSE(is_mounted(point));
+    return false;
+  }
+  MountWalk().look_into(point, 0);
+  const Outcome status =
+      pyram::run({.arguments = {program("pyram-mount"), "--status", point.native()}});
+  INFO(status.output << status.errors);
+  CHECK(status.output.find("worker restarts            0\n") != std::string::npos);
+  CHECK(pyram::run({.arguments = {program("pyram-mount"), "--unmount", point.native()}}).ok());
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("every image of the corpus is walked, and is an error or is read") {
+  for (const fs::path& file : corpus("image")) {
+    INFO(file);
+    const std::string bytes = pyram::read_file(file);
+    const Walked walked = walk_image(file_of(std::as_bytes(std::span(bytes))));
+    CHECK(walked.inodes + walked.errors > 0);
+  }
+  for (const fs::path& file : corpus("hot-list")) {
+    INFO(file);
+    const std::string bytes = pyram::read_file(file);
+    check_hot_list(std::as_bytes(std::span(bytes)));
+  }
+}
+
+TEST_CASE("images of each compressor are whole, so that a changed one says something") {
+  for (const char* name : {"zstd", "gzip", "xz", "lz4", "lzo", "plain"}) {
+    INFO(name);
+    const std::string bytes = pyram::read_file(PYRAM_TEST_SOURCE "/tests/fuzz/corpus/image/" +
+                                               std::string(name) + ".sqfs");
+    const Walked walked = walk_image(file_of(std::as_bytes(std::span(bytes))));
+    CHECK(walked.errors == 0);
+    CHECK(walked.bytes > 10'000);
+  }
+}
+
+TEST_CASE("every image of the corpus is mounted or refused") {
+  const TemporaryFolder folder;
+  const fs::path point = folder / "mount";
+  fs::create_directory(point);
+  for (const fs::path& file : corpus("image")) {
+    INFO(file);
+    mount_and_walk(file, point);
+  }
+}
+
+TEST_CASE("ten thousand changed images are walked") {
+  std::uint64_t errors = 0;
+  for (const char* name : {"zstd", "plain", "plain-data", "index"}) {
+    Mutator mutator(pyram::read_file(PYRAM_TEST_SOURCE "/tests/fuzz/corpus/image/" +
+                                     std::string(name) + ".sqfs"));
+    for (int i = 0; i < 2500; ++i) {
+      const std::string image = mutator.next();
+      errors += walk_image(file_of(std::as_bytes(std::span(image)))).errors;
+    }
+  }
+  std::printf("10,000 changed images, %llu errors found in them\n",
+              static_cast<unsigned long long>(errors));
+  CHECK(errors > 1000);
+}
+
+TEST_CASE("a thousand changed images are mounted for real and read") {
+  const TemporaryFolder folder;
+  const fs::path point = folder / "mount";
+  const fs::path image = folder / "image.sqfs";
+  fs::create_directory(point);
+  int mounted = 0;
+  for (const char* name : {"zstd", "plain"}) {
+    Mutator mutator(pyram::read_file(PYRAM_TEST_SOURCE "/tests/fuzz/corpus/image/" +
+                                     std::string(name) + ".sqfs"));
+    for (int i = 0; i < 500; ++i) {
+      pyram::write_file(image, mutator.next());
+      INFO(name << " " << i);
+      if (mount_and_walk(image, point)) ++mounted;
+    }
+  }
+  std::printf("1,000 changed images, %d could be mounted\n", mounted);
+  CHECK(mounted > 100);
+  CHECK(mounted < 1000);
+}
