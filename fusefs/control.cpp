@@ -1,5 +1,6 @@
 #include "fusefs/control.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +44,12 @@ std::optional<Message> Control::receive() const {
   if (got <= 0) return std::nullopt;
   return Message{static_cast<Word>(buffer[0]),
                  std::string(buffer.begin() + 1, buffer.begin() + got)};
+}
+
+std::optional<Message> Control::receive_now() const {
+  pollfd waiting{socket_.get(), POLLIN, 0};
+  if (::poll(&waiting, 1, 0) != 1) return std::nullopt;
+  return receive();
 }
 
 }  // namespace pyram

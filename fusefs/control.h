@@ -42,8 +42,10 @@ class Control {
   void send(Word word, std::string_view text = {}) const;
   // Waits for a message. Nothing when the other end is gone.
   [[nodiscard]] std::optional<Message> receive() const;
+  // Nothing where there is none now.
+  [[nodiscard]] std::optional<Message> receive_now() const;
 
-  // For poll.
+  // For poll. Readable when receive() would not wait.
   [[nodiscard]] int descriptor() const { return socket_.get(); }
 
  private:

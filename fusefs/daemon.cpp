@@ -15,6 +15,7 @@
 #include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "fusefs/idle_watch.h"
 #include "fusefs/image/image.h"
@@ -115,13 +116,14 @@ class Supervisor {
     }
   }
 
-  enum Waiting : std::size_t { kSignals, kWorker, kStandby, kCount };
+  enum Waiting : std::size_t { kSignals, kWorker, kWorkerEnd, kStandby, kCount };
 
   void step() {
     if (!worker_) return restart_worker();
     std::array<pollfd, kCount> waiting{};
     waiting[kSignals] = {signals_.get(), POLLIN, 0};
     waiting[kWorker] = {worker_->control().descriptor(), POLLIN, 0};
+    waiting[kWorkerEnd] = {worker_->ended(), POLLIN, 0};
     waiting[kStandby] = {standby_ ? standby_->control().descriptor() : -1, POLLIN, 0};
     const int events =
         ::poll(waiting.data(), waiting.size(), is_ready_ ? idle_.milliseconds() : -1);
@@ -132,7 +134,15 @@ class Supervisor {
       end();
     }
     if (waiting[kStandby].revents != 0) hear_standby();
-    if (waiting[kWorker].revents != 0) hear_worker();
+    if (waiting[kWorkerEnd].revents != 0) {
+      // What it said before is to be heard before.
+      while (const auto message = worker_->control().receive_now()) hear(*message);
+      worker_ended();
+    } else if (waiting[kWorker].revents != 0) {
+      const auto message = worker_->control().receive();
+      message ? hear(*message) : worker_ended();
+    }
+    std::erase_if(leftovers_, [](const auto& worker) { return worker->reap(); });
     if (is_ready_ && !ended_) look_idle();
   }
 
@@ -143,15 +153,13 @@ class Supervisor {
     }
   }
 
-  void hear_worker() {
-    const std::optional<Message> message = worker_->control().receive();
-    if (!message) return worker_ended();
-    switch (message->word) {
+  void hear(const Message& message) {
+    switch (message.word) {
       case Word::kReady:
         if (!is_ready_) announce();
         break;
       case Word::kFailed:
-        remember_failure(message->text);
+        remember_failure(message.text);
         break;
       case Word::kEnd:
         end();
@@ -160,10 +168,10 @@ class Supervisor {
         reload();
         break;
       case Word::kError:
-        log_.error(message->text);
+        log_.error(message.text);
         break;
       case Word::kInfo:
-        log_.info(message->text);
+        log_.info(message.text);
         break;
       default:
         break;
@@ -179,9 +187,16 @@ class Supervisor {
     const auto lived = Clock::now() - worker_->started();
     const pid_t id = worker_->id();
     const WorkerProcess::End end = worker_->wait();
-    worker_.reset();
+    if (worker_->reap()) {
+      worker_.reset();
+    } else {
+      leftovers_.push_back(std::move(worker_));
+    }
     if (draining_) return go_on_with_standby();
     if (end.clean) {
+      if (!is_ready_) {
+        throw Error(ExitCode::kFailed, "the mount was unmounted before it could be used");
+      }
       ended_ = true;
       return;
     }
@@ -294,7 +309,8 @@ class Supervisor {
   IdleWatch idle_;
   std::unique_ptr<WorkerProcess> worker_;   // None: it died, and there is no other yet.
   std::unique_ptr<WorkerProcess> standby_;  // Of a newer program, and not serving yet.
-  bool draining_ = false;                   // The worker was told to end for the standby one.
+  std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Dead, but not gone yet.
+  bool draining_ = false;  // The worker was told to end for the standby one.
   bool is_ready_ = false;
   bool ended_ = false;
   int short_lives_ = 0;

@@ -39,12 +39,12 @@ SharedMemory SharedMemory::create(const std::string& image, const std::string& m
     throw system_error(ExitCode::kFailed, errno, "make shared memory");
   }
   SharedMemory memory(std::move(descriptor));
-  SharedState* const state = ::new (memory.state_) SharedState;
-  state->daemon = ::getpid();
-  state->started =
+  SharedState& state = *::new (memory.state_) SharedState;
+  state.daemon = ::getpid();
+  state.started =
       std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-  copy_path(state->image, image);
-  copy_path(state->mount_point, mount_point);
+  copy_path(state.image, image);
+  copy_path(state.mount_point, mount_point);
   return memory;
 }
 

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -95,15 +95,15 @@ class Worker {
     using std::chrono::nanoseconds;
     using std::chrono::steady_clock;
     const UniqueFd memory_file(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
-    DaemonFacts facts{.image = memory_->image.data(),
-                      .mount_point = memory_->mount_point.data(),
-                      .daemon = memory_->daemon,
-                      .confinement = "none",
-                      .memory_file = memory_file.get(),
-                      .threads = threads_,
-                      .cache_capacity = cache_.capacity(),
-                      .started = steady_clock::time_point(nanoseconds(memory_->started))};
-    file_system_.on_status([&] { return describe_status(facts, statistics_); });
+    facts_ = {.image = memory_->image.data(),
+              .mount_point = memory_->mount_point.data(),
+              .daemon = memory_->daemon,
+              .confinement = "none",
+              .memory_file = memory_file.get(),
+              .threads = threads_,
+              .cache_capacity = cache_.capacity(),
+              .started = steady_clock::time_point(nanoseconds(memory_->started))};
+    file_system_.on_status([&] { return describe_status(facts_, statistics_); });
     if (kind_ == WorkerKind::kProcess) {
       file_system_.on_reload([this](auto answer) { reload_.ask(std::move(answer)); });
     }
@@ -115,7 +115,7 @@ class Worker {
     control_.send(Word::kPrepared);
     if (!wait_for_go()) return;
     if (kind_ == WorkerKind::kProcess && options_.confine) {
-      facts.confinement = confine({.helper = prefetcher ? prefetcher->helper() : -1});
+      facts_.confinement = confine({.helper = prefetcher ? prefetcher->helper() : -1});
     }
     if (!is_first_) {
       session.take_over();
@@ -128,13 +128,13 @@ class Worker {
       });
     }
     try {
-      serve(session, signals.get());
+      serve(session, prefetcher.get(), signals.get());
     } catch (const std::exception& error) {
       // Only the end of the mount wakes the threads that wait for the kernel: no way to go on.
       log_.error(error.what());
       ::_exit(static_cast<int>(ExitCode::kFailed));
     }
-    // It is told of requests, and stores into the session: so it ends between the two.
+    // The prefetcher is told of requests, and stores into the session: so it ends between the two.
     session.join();
     prefetcher.reset();
     if (recorder_) recorder_->write();
@@ -175,13 +175,14 @@ class Worker {
     }
   }
 
-  enum Waiting : std::size_t { kControl, kEnded, kSignals, kCount };
+  enum Waiting : std::size_t { kControl, kEnded, kSignals, kQuiet, kCount };
 
-  void serve(Session& session, int signals) {
+  void serve(Session& session, Prefetcher* prefetcher, int signals) {
     std::array<pollfd, kCount> waiting{};
     waiting[kControl] = {control_.descriptor(), POLLIN, 0};
     waiting[kEnded] = {session.ended(), POLLIN, 0};
     waiting[kSignals] = {signals, POLLIN, 0};
+    waiting[kQuiet] = {quiet_.get(), POLLIN, 0};
     IdleWatch idle(0);
     while ((waiting[kEnded].revents & POLLIN) == 0) {
       const int events = ::poll(waiting.data(), waiting.size(), idle.milliseconds());
@@ -198,9 +199,15 @@ class Worker {
         if (message->word == Word::kRefused) reload_.answer(message->text);
         if (message->word == Word::kDrain) {
           reload_.answer({});
-          return session.drain();
+          // Somebody has to answer for the pages that it may be waiting for.
+          if (prefetcher == nullptr) return session.drain();
+          prefetcher->stop([descriptor = quiet_.get()] {
+            const std::uint64_t one = 1;
+            [[maybe_unused]] const ssize_t ignored = ::write(descriptor, &one, sizeof(one));
+          });
         }
       }
+      if ((waiting[kQuiet].revents & POLLIN) != 0) return session.drain();
       if (idle.look(statistics_.all_requests()).give_back_memory) give_back_memory();
     }
     if (!session.unmounted()) {
@@ -225,7 +232,9 @@ class Worker {
   Statistics& statistics_;
   Wire wire_;
   Log log_;
-  bool is_first_;  // No worker served this mount before.
+  DaemonFacts facts_;
+  UniqueFd quiet_{::eventfd(0, EFD_CLOEXEC)};  // Readable once the prefetcher stopped.
+  bool is_first_;                              // No worker served this mount before.
   UniqueFd device_;
   std::unique_ptr<Image> image_;
   unsigned threads_;

@@ -1,7 +1,9 @@
 #include "fusefs/worker_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -129,6 +131,14 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
   return worker;
 }
 
+WorkerProcess::WorkerProcess(Control control, pid_t pid) : control_(std::move(control)), pid_(pid) {
+  if (pid_ <= 0) return;
+  // PIDFD_THREAD of Linux 6.9, newer than Debian 12's headers.
+  constexpr unsigned kOneThread = O_EXCL;
+  process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+  main_thread_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, kOneThread)));
+}
+
 WorkerProcess::~WorkerProcess() {
   if (pid_ > 0) wait();
   // A thread that waits for the kernel ends with the process.
@@ -143,11 +153,22 @@ WorkerProcess::End WorkerProcess::wait() {
   if (pid_ <= 0) return {};
   // One that closed its end and lives is out of its mind.
   ::kill(pid_, SIGKILL);
-  int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-  }
+  pollfd gone{process_.get(), POLLIN, 0};
+  constexpr int kMilliseconds = 50;
+  ::poll(&gone, 1, kMilliseconds);
+  if (!reap()) return {.clean = false, .how = "ended while the kernel held it"};
+  return {.clean = WIFEXITED(status_) && WEXITSTATUS(status_) == 0, .how = describe_end(status_)};
+}
+
+bool WorkerProcess::reap() {
+  if (pid_ <= 0) return true;
+  pid_t result = -1;
+  do {
+    result = ::waitpid(pid_, &status_, WNOHANG);
+  } while (result < 0 && errno == EINTR);
+  if (result == 0) return false;
   pid_ = -1;
-  return {.clean = WIFEXITED(status) && WEXITSTATUS(status) == 0, .how = describe_end(status)};
+  return true;
 }
 
 }  // namespace pyram

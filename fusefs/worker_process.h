@@ -47,18 +47,31 @@ class WorkerProcess {
   [[nodiscard]] pid_t id() const { return pid_; }
   [[nodiscard]] std::chrono::steady_clock::time_point started() const { return started_; }
 
+  // For poll: readable as soon as the worker does nothing any more; -1 for a thread, of which
+  // control() tells.
+  //
+  // That can be long before the process is gone: a thread that puts bytes into the kernel's cache
+  // waits for pages that are being read, which another worker has to answer first.
+  [[nodiscard]] int ended() const { return main_thread_ ? main_thread_.get() : process_.get(); }
+
   struct End {
     bool clean = false;  // It did what it was to do.
     std::string how;     // "was ended by signal 11 (Segmentation fault)"
   };
-  // REQUIRES: its end of control() is closed. Ends it where it has not ended, and reaps it.
+  // REQUIRES: it ended, or its end of control() is closed. Ends it where it has not ended. Reaps
+  // it, but for one that the kernel doesn't let go yet.
   End wait();
+  // Reaps it if that can be done now; true when there is nothing left to reap.
+  bool reap();
 
  private:
-  WorkerProcess(Control control, pid_t pid) : control_(std::move(control)), pid_(pid) {}
+  WorkerProcess(Control control, pid_t pid);
 
   Control control_;
   pid_t pid_ = -1;  // -1: a thread, or reaped.
+  int status_ = 0;  // As waitpid() gave it.
+  UniqueFd process_;
+  UniqueFd main_thread_;  // None before Linux 6.9.
   int thread_code_ = 0;
   std::thread thread_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

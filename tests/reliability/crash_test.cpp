@@ -262,3 +262,25 @@ TEST_CASE("a reload takes the program that is on disk now, and without one nothi
   CHECK(pyram::read_file(point / "file-5") == pyram::read_file(folder / "tree/file-5"));
   CHECK(pyram_mount({"--unmount", point.native()}).ok());
 }
+
+TEST_CASE("a worker that dies or is replaced while it reads ahead holds nobody up") {
+  const bool crash = GENERATE(true, false);
+  const TemporaryFolder folder;
+  const fs::path image = image_of_files(folder);
+  for (int i = 0; i < 15; ++i) {
+    Mount mount(image, {"--prefetch", "all"});
+    Readers readers(folder / "tree", mount.path(), kReaders);
+    readers.wait_for_reads(static_cast<std::uint64_t>(i));
+    if (crash) {
+      const pid_t worker = process_in_status(mount.path(), "worker_pid");
+      REQUIRE(::kill(worker, SIGKILL) == 0);
+    } else {
+      REQUIRE(pyram_mount({"--reload", mount.path().native()}).ok());
+    }
+    readers.wait_for_reads(100);
+    readers.stop();
+    CHECK(readers.differences() == 0);
+    CHECK(readers.errors() + readers.other_errors() == 0);
+    mount.unmount();
+  }
+}
