@@ -84,23 +84,24 @@ WorkerHandles inherited_handles() {
 
 std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
                                                    const WorkerFiles& files) {
-  auto [ours, theirs] = Control::make_pair();
+  auto ends = Control::make_pair();
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
   if (child == 0) {
     end_with_parent(parent);
     leave_standard_descriptors(options.foreground);
-    if (!keep_handles({theirs.descriptor(), files.device, files.image, files.state})) ::_exit(1);
+    if (!keep_handles({ends.second.descriptor(), files.device, files.image, files.state}))
+      ::_exit(1);
     ::_exit(run_worker(options, inherited_handles(), WorkerKind::kProcess));
   }
-  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ours), child));
+  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ends.first), child));
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
                                                    const std::vector<std::string>& arguments,
                                                    const WorkerFiles& files) {
-  auto [ours, theirs] = Control::make_pair();
+  auto ends = Control::make_pair();
   std::vector<std::string> words = arguments;
   words.insert(words.begin() + (words.empty() ? 0 : 1), {"--worker", kWorkerProtocol});
   const std::vector<char*> pointers = exec_pointers(words);
@@ -109,21 +110,22 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
   if (child == 0) {
     end_with_parent(parent);
-    if (!keep_handles({theirs.descriptor(), files.device, files.image, files.state})) ::_exit(1);
+    if (!keep_handles({ends.second.descriptor(), files.device, files.image, files.state}))
+      ::_exit(1);
     ::execv(program.c_str(), pointers.data());
     ::_exit(127);
   }
-  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ours), child));
+  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ends.first), child));
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& options,
                                                            const WorkerFiles& files) {
-  auto [ours, theirs] = Control::make_pair();
-  WorkerHandles handles{.control = copy_of(theirs.descriptor()),
+  auto ends = Control::make_pair();
+  WorkerHandles handles{.control = copy_of(ends.second.descriptor()),
                         .device = copy_of(files.device),
                         .image = copy_of(files.image),
                         .state = copy_of(files.state)};
-  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ours), -1));
+  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), -1));
   worker->thread_ =
       std::thread([raw = worker.get(), &options, handles = std::move(handles)]() mutable {
         raw->thread_code_ = run_worker(options, std::move(handles), WorkerKind::kThread);
