@@ -13,6 +13,8 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <sstream>
+#include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -26,6 +28,7 @@
 #include "fusefs/signals.h"
 #include "fusefs/worker_process.h"
 #include "support/error.h"
+#include "support/io.h"
 
 namespace pyram {
 namespace {
@@ -52,6 +55,14 @@ void leave_terminal() {
 std::string own_program() {
   std::error_code error;
   return std::filesystem::read_symlink("/proc/self/exe", error).native();
+}
+
+// How it was called: of a program that is ours among other things, also what tells it to be ours.
+std::vector<std::string> own_command_line() {
+  std::vector<std::string> words;
+  std::istringstream text(read_file("/proc/self/cmdline"));
+  for (std::string word; std::getline(text, word, '\0');) words.push_back(word);
+  return words;
 }
 
 std::filesystem::path path_of_image(const Options& options) {
@@ -236,7 +247,7 @@ class Supervisor {
   void reload() {
     if (standby_) return worker_->control().send(Word::kRefused, "somebody else is at it");
     try {
-      standby_ = WorkerProcess::exec(program_, options_.command_line, files());
+      standby_ = WorkerProcess::exec(program_, own_command_line(), files());
     } catch (const Error& error) {
       worker_->control().send(Word::kRefused, error.what());
     }

@@ -230,7 +230,6 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     }
     options.action = Action::kWork;
   }
-  options.command_line.assign(argv, argv + argc);
   return options;
 }
 

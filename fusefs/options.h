@@ -45,8 +45,6 @@ struct Options {
   bool supervise = true;   // The worker is a process of its own.
   bool confine = true;     // The worker can do nothing but serve.
   bool can_resend = true;  // False: as on a kernel before Linux 6.9.
-
-  std::vector<std::string> command_line;  // All of it.
 };
 
 // What to do, or nothing when --help or --version was all that was asked for (and is printed).

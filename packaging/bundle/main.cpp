@@ -30,8 +30,8 @@ namespace {
 using namespace pyram;
 using namespace pyram::launcher;
 
-// The launcher puts its own options (-f, --ready-fd N) first.
-constexpr std::size_t kDaemonWithin = 6;
+// The launcher puts its own options (-f, --ready-fd N) first, and a supervisor --worker N before.
+constexpr std::size_t kDaemonWithin = 8;
 
 int serve(std::span<char*> argv, std::span<char*>::iterator marker) {
   std::vector<char*> rest(argv.begin(), marker);
