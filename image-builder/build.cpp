@@ -44,8 +44,12 @@ SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progr
   }
   constexpr std::string_view kFolder = "dir:";
   if (options.from.starts_with(kFolder)) return use_folder(options.from.substr(kFolder.size()));
+  constexpr std::string_view kArchive = "tar:";
+  if (options.from.starts_with(kArchive)) {
+    return use_archive(options.from.substr(kArchive.size()), scratch.folder, progress);
+  }
   throw Error(ExitCode::kUsage, "unknown source " + quote(options.from) +
-                                    ": it is debian:SUITE, tar:FILE or dir:PATH");
+                                    "; write debian:SUITE, tar:FILE or dir:PATH");
 }
 
 RuleTable all_rules(const BuildOptions& options) {
@@ -140,20 +144,22 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
 int build_in(const BuildOptions& options, const Scratch& scratch) {
   const RuleTable rules = all_rules(options);
   Progress progress(kPhases, options.quiet);
-  const SourceTree source = get_source(options, scratch, progress);
+  SourceTree source = get_source(options, scratch, progress);
   progress.phase("laying out the image");
   ImageTree image = lay_out(source, scratch.folder / "image", scratch.folder);
   SquashOptions squash = options.squash;
   squash.time = image_time(image);
   const std::vector<RuleResult> stripped = apply_rules(rules, image.folders, image.tree);
   complete(source, image, scratch.folder);
+  for (Package& package : source.packages) {
+    if (package.version.empty()) package.version = image.facts.pypy_version;
+  }
   if (options.pack_elf) pack_libraries(image);
   add_licences(source, image);
   for (const std::string& note : image.notes) progress.note(note);
 
   progress.phase("compiling the modules");
   const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
-  normalise_modes(image.tree);
 
   fs::create_directories(image.tree / layout::kMetadata);
   const nlohmann::json manifest = make_manifest({source, image, stripped, bytecode, squash.time});

@@ -261,6 +261,27 @@ void repack_wheels(const ImageTree& image, const fs::path& work) {
                ExitCode::kBadSource, "repack the wheels");
 }
 
+// Where the interpreter isn't Debian's, ensurepip has its wheels beside it.
+void take_bundled_wheels(ImageTree& image) {
+  const fs::path bundled = image.tree / image.folders.stdlib / "ensurepip/_bundled";
+  const fs::path wheels = image.tree / "share/python-wheels";
+  if (!fs::is_directory(bundled) || fs::exists(wheels)) return;
+  fs::create_directories(wheels.parent_path());
+  fs::rename(bundled, wheels);
+}
+
+// A source without packages may still say whose its parts are: an unpacked image does.
+void take_licences(const SourceTree& source, Mover& mover) {
+  const fs::path documents = source.prefix / "share/doc";
+  if (!source.owners.empty() || !fs::is_directory(documents)) return;
+  for (const fs::directory_entry& entry : fs::directory_iterator(documents)) {
+    const fs::path licence = fs::path(entry.path().filename()) / "copyright";
+    if (fs::is_regular_file(fs::symlink_status(documents / licence))) {
+      mover.take(documents / licence, "share/doc" / licence);
+    }
+  }
+}
+
 void make_entry_points(ImageTree& image, const std::string& short_version) {
   const fs::path interpreter = image.tree / layout::kInterpreter;
   const auto bytes = trampoline();
@@ -354,12 +375,15 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   for (const fs::path& site : facts.sites) {
     if (!is_below(site, source.prefix)) continue;
     image.folders.sites.push_back(site.lexically_relative(source.prefix));
-    mover.take(site, image.folders.sites.back());
+    // One inside the standard library has come with it.
+    if (!is_below(site, facts.stdlib)) mover.take(site, image.folders.sites.back());
   }
   for (const char* folder : {"share/zoneinfo", "share/python-wheels", "share/common-licenses"}) {
     mover.take(source.prefix / folder, folder);
   }
+  take_bundled_wheels(image);
   mover.take(source.prefix / "LICENSE", "share/doc/pypy/copyright");
+  take_licences(source, mover);
   take_scripts(source, image);
   make_entry_points(image, facts.short_version);
   return image;

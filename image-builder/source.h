@@ -48,6 +48,12 @@ struct DebianRequest {
 [[nodiscard]] SourceTree fetch_debian(const DebianRequest& request,
                                       const std::filesystem::path& work, Progress& progress);
 
+// A portable build of PyPy in an archive (tar, compressed by bzip2, xz, gzip or zstd), unpacked
+// below `work`. Throws Error (kBadSource) for an archive that is damaged or holds no PyPy, and for
+// entries that lead out of it, are devices, or are set-uid: named, and nothing of it stays.
+[[nodiscard]] SourceTree use_archive(const std::filesystem::path& file,
+                                     const std::filesystem::path& work, Progress& progress);
+
 // An installed PyPy, or an unpacked image, which stays as it is. Throws Error (kBadSource).
 [[nodiscard]] SourceTree use_folder(const std::filesystem::path& folder);
 

@@ -1,5 +1,4 @@
-// Whole builds. The source is a small part of the default image, unpacked: a real PyPy with few
-// modules, so that a build takes seconds.
+// Whole builds.
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -10,56 +9,14 @@
 
 #include "support/error.h"
 #include "support/io.h"
+#include "tests/image-builder/scene.h"
 #include "tests/support/catch.h"
-#include "tests/support/fixture.h"
 
 namespace fs = std::filesystem;
 using namespace pyram::test;
 using pyram::Command;
 using pyram::ExitCode;
 using pyram::Outcome;
-
-namespace {
-
-int code(ExitCode value) { return static_cast<int>(value); }
-
-// A PyPy that starts, with the modules that starting and compiling need and little more.
-fs::path small_pypy(const TemporaryFolder& folder) {
-  const fs::path prefix = folder / "pypy";
-  pyram::run_or_throw(
-      {{"unsquashfs", "-quiet", "-no-progress", "-dest", prefix.native(), default_image().native(),
-        "lib/pyram", "bin", "lib/pypy3*/*.py", "lib/pypy3*/encodings", "lib/pypy3*/collections",
-        "lib/pypy3*/importlib", "lib/pypy3*/json", "lib/pypy3*/re"},
-       {},
-       {}},
-      ExitCode::kFailed, "unpack a part of the default image");
-  return prefix;
-}
-
-Command build(const fs::path& prefix, const fs::path& output,
-              const std::vector<std::string>& more = {}) {
-  Command command;
-  command.arguments = {program("pyram-image"), "build",   "--from", "dir:" + prefix.native(), "-o",
-                       output.native(),        "--level", "1"};
-  command.arguments.insert(command.arguments.end(), more.begin(), more.end());
-  return command;
-}
-
-std::size_t entries_in(const fs::path& folder) {
-  return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-}
-
-// A failure as it has to be: the code, one line that says what, and nothing left behind.
-void check_failure(const Outcome& outcome, ExitCode expected, std::string_view text) {
-  INFO(outcome.errors);
-  CHECK(outcome.status == code(expected));
-  const std::string last = outcome.last_line();
-  CHECK(last.starts_with("pyram-image: "));
-  CHECK(last.find(text) != std::string::npos);
-}
-
-}  // namespace
 
 TEST_CASE("an image is built from a folder, runs, and is the same file wherever it is built") {
   const TemporaryFolder folder;
