@@ -21,6 +21,7 @@ PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
+PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
 PYRAM_EMBED(train_pymysql, PYRAM_BUILDER_SOURCE "/python/train_pymysql.py");
 
@@ -48,6 +49,10 @@ std::string_view compile_program() {
 
 std::string_view repack_wheel_program() {
   return between(pyram_embedded_repack_wheel, pyram_embedded_repack_wheel_end);
+}
+
+std::string_view install_packages_program() {
+  return between(pyram_embedded_install_packages, pyram_embedded_install_packages_end);
 }
 
 std::string_view train_django_program() {

@@ -118,10 +118,15 @@ fs::path find_program_file(const SourceTree& source) {
 // A script that starts with "#!...python3" made to start with the interpreter beside it. An image
 // has no fixed place, so the first line is the shell's: to Python the second is a string.
 std::optional<std::string> relocatable_script(const std::string& text) {
-  const std::size_t end = text.find('\n');
+  std::size_t end = text.find('\n');
   if (!text.starts_with("#!") || end == std::string::npos) return std::nullopt;
   const std::string first = text.substr(0, end);
-  if (first.find("python") == std::string::npos && first.find("pypy") == std::string::npos) {
+  // The same form, as an image has it and as pip writes it where the interpreter's name is long.
+  if (first == "#!/bin/sh" && text.compare(end, 9, "\n'''exec'") == 0) {
+    const std::size_t closing = text.find("\n' '''\n", end);
+    if (closing == std::string::npos) return std::nullopt;
+    end = closing + 6;
+  } else if (first.find("python") == std::string::npos && first.find("pypy") == std::string::npos) {
     return std::nullopt;
   }
   return "#!/bin/sh\n"
@@ -335,23 +340,6 @@ Runtime find_runtime(const SourceTree& source, const fs::path& program) {
   return runtime;
 }
 
-void add_libraries(const SourceTree& source, ImageTree& image) {
-  const auto copy = [&](const fs::path& from, const fs::path& to) {
-    fs::create_directories((image.tree / to).parent_path());
-    copy_content(from, image.tree / to);
-    fs::permissions(image.tree / to, fs::perms(0755));
-    const auto owner = source.owners.find(from.lexically_relative(source.root).native());
-    if (owner != source.owners.end()) image.owners[to.native()] = owner->second;
-  };
-  const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
-  const auto closure = library_closure({image.tree, image.runtime.library_folders, loader_name});
-  copy(image.runtime.loader, layout::kLoader);
-  for (const auto& [name, found] : closure) {
-    copy(found.file, fs::path(layout::kLibraries) / name);
-    image.libraries.push_back(name);
-  }
-}
-
 }  // namespace
 
 ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path& work) {
@@ -387,6 +375,24 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   take_scripts(source, image);
   make_entry_points(image, facts.short_version);
   return image;
+}
+
+void add_libraries(const SourceTree& source, ImageTree& image) {
+  const auto copy = [&](const fs::path& from, const fs::path& to) {
+    fs::create_directories((image.tree / to).parent_path());
+    copy_content(from, image.tree / to);
+    fs::permissions(image.tree / to, fs::perms(0755));
+    const auto owner = source.owners.find(from.lexically_relative(source.root).native());
+    if (owner != source.owners.end()) image.owners[to.native()] = owner->second;
+  };
+  const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
+  const auto closure = library_closure({image.tree, image.runtime.library_folders, loader_name});
+  if (!fs::exists(image.tree / layout::kLoader)) copy(image.runtime.loader, layout::kLoader);
+  for (const auto& [name, found] : closure) {
+    if (fs::exists(image.tree / layout::kLibraries / name)) continue;
+    copy(found.file, fs::path(layout::kLibraries) / name);
+    image.libraries.push_back(name);
+  }
 }
 
 void complete(const SourceTree& source, ImageTree& image, const fs::path& work) {

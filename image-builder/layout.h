@@ -42,6 +42,10 @@ struct ImageTree {
 // Throws Error (kBadSource) for a library that is nowhere and when the result does not start.
 void complete(const SourceTree& source, ImageTree& image, const std::filesystem::path& work);
 
+// Adds the libraries that the tree's ELF files need and that are not in it yet. Throws Error
+// (kBadSource) for one that is nowhere.
+void add_libraries(const SourceTree& source, ImageTree& image);
+
 // Gives every file and folder the usual mode: 0755 or 0644, whatever the umask was.
 void normalise_modes(const std::filesystem::path& tree);
 

@@ -131,6 +131,16 @@ void merge_rules(RuleTable& table, RuleTable more) {
   table.keep.insert(table.keep.end(), more.keep.begin(), more.keep.end());
 }
 
+void add_results(std::vector<RuleResult>& results, const std::vector<RuleResult>& more) {
+  for (const RuleResult& result : more) {
+    const auto known = std::find_if(results.begin(), results.end(),
+                                    [&](const RuleResult& r) { return r.name == result.name; });
+    if (known == results.end()) continue;
+    known->files += result.files;
+    known->bytes += result.bytes;
+  }
+}
+
 bool matches(std::string_view pattern, std::string_view path) {
   return Pattern(pattern).matches(split(path));
 }

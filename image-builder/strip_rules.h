@@ -36,6 +36,10 @@ struct RuleResult {
   std::uint64_t bytes = 0;
 };
 
+// Adds what a second pass did to what a first one did. REQUIRES: each is of the same table, or of
+// one that lacks some of its rules.
+void add_results(std::vector<RuleResult>& results, const std::vector<RuleResult>& more);
+
 // `source` names the table in messages. Throws Error (kUsage) on a line that makes no sense.
 [[nodiscard]] RuleTable parse_rules(std::string_view text, std::string_view source);
 
