@@ -14,10 +14,13 @@
 #include "image-builder/elf_closure.h"
 #include "image-builder/elf_relr.h"
 #include "image-builder/embedded.h"
+#include "image-builder/integrity.h"
 #include "image-builder/layout.h"
 #include "image-builder/manifest.h"
 #include "image-builder/output.h"
+#include "image-builder/packages.h"
 #include "image-builder/progress.h"
+#include "image-builder/sbom.h"
 #include "image-builder/source.h"
 #include "image-builder/strip_rules.h"
 #include "image-builder/supervisor.h"
@@ -31,7 +34,7 @@ namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::size_t kPhases = 7;  // Of a debian: source; others have fewer.
+constexpr std::size_t kPhases = 8;  // Of a debian: source with packages; others have fewer.
 
 SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progress& progress) {
   constexpr std::string_view kDebian = "debian:";
@@ -39,8 +42,15 @@ SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progr
     DebianRequest request;
     request.suite = options.from.substr(kDebian.size());
     request.mirror = options.mirror;
+    request.packages = debian_packages(options.packages);
     request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
     return fetch_debian(request, scratch.folder, progress);
+  }
+  if (!debian_packages(options.packages).empty()) {
+    throw Error(ExitCode::kUsage, "cannot take " +
+                                      quote("debian:" + debian_packages(options.packages).front()) +
+                                      " into an image of " + quote(options.from) +
+                                      ": Debian's packages go with a debian: source");
   }
   constexpr std::string_view kFolder = "dir:";
   if (options.from.starts_with(kFolder)) return use_folder(options.from.substr(kFolder.size()));
@@ -61,6 +71,12 @@ RuleTable all_rules(const BuildOptions& options) {
     table.rules.push_back({"command-line", "named with --strip", options.strip});
   }
   table.keep.insert(table.keep.end(), options.keep.begin(), options.keep.end());
+  return table;
+}
+
+// Of what pip installed nothing goes because it is an installer: somebody asked for it.
+RuleTable rules_for_packages(RuleTable table) {
+  std::erase_if(table.rules, [](const StripRule& rule) { return rule.name == "installers"; });
   return table;
 }
 
@@ -102,10 +118,12 @@ std::string megabytes(std::uint64_t bytes) {
 }
 
 void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode,
-            const ImageTree& image, const fs::path& output) {
+            const ImageTree& image, const fs::path& output, const Trailer& trailer) {
   std::printf("%s: %s, Python %s on PyPy %s, %zu modules compiled\n", output.c_str(),
               megabytes(fs::file_size(output)).c_str(), image.facts.python_version.c_str(),
               image.facts.pypy_version.c_str(), bytecode.compiled);
+  std::printf("  digest %s%s\n", digest_text(trailer.digest).c_str(),
+              trailer.signature ? (", signed by " + key_text(*trailer.signature)).c_str() : "");
   for (const RuleResult& rule : rules) {
     if (rule.files == 0) continue;
     std::printf("  left out %6llu files, %9s: %s\n", static_cast<unsigned long long>(rule.files),
@@ -149,8 +167,14 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   ImageTree image = lay_out(source, scratch.folder / "image", scratch.folder);
   SquashOptions squash = options.squash;
   squash.time = image_time(image);
-  const std::vector<RuleResult> stripped = apply_rules(rules, image.folders, image.tree);
+  std::vector<RuleResult> stripped = apply_rules(rules, image.folders, image.tree);
   complete(source, image, scratch.folder);
+  if (wants_pip(options.packages)) {
+    progress.phase("installing packages");
+    install_packages(options.packages, source, image, scratch.folder);
+    add_results(stripped, apply_rules(rules_for_packages(rules), image.folders, image.tree));
+    add_libraries(source, image);
+  }
   for (Package& package : source.packages) {
     if (package.version.empty()) package.version = image.facts.pypy_version;
   }
@@ -164,6 +188,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   fs::create_directories(image.tree / layout::kMetadata);
   const nlohmann::json manifest = make_manifest({source, image, stripped, bytecode, squash.time});
   write_file(image.tree / layout::kManifest, manifest.dump(1) + "\n");
+  write_file(image.tree / layout::kSbom, make_sbom(manifest).dump(1) + "\n");
   normalise_modes(image.tree);
 
   Recording recording;
@@ -172,9 +197,10 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   squash.sort_file = scratch.folder / "sort";
   write_file(squash.sort_file, sort_file(image.tree, recording));
   make_squashfs(image.tree, scratch.partial, squash);
+  const Trailer trailer = seal(scratch.partial, options.key);
   put_in_place(scratch.partial, options.output);
   progress.finish();
-  if (!options.quiet) report(stripped, bytecode, image, options.output);
+  if (!options.quiet) report(stripped, bytecode, image, options.output, trailer);
   return static_cast<int>(ExitCode::kOk);
 }
 
@@ -194,6 +220,10 @@ int build_image(const BuildOptions& given) {
   BuildOptions options = given;
   options.output = fs::absolute(options.output).lexically_normal();
   check_output(options.output);
+  if (!options.key.empty()) {
+    options.key = fs::absolute(options.key);
+    check_signing_key(options.key);
+  }
   // Packages' files keep the modes that they come with, and ours get the usual ones.
   ::umask(022);
   return supervise(choose_work_dir(options.work_dir, options.output), options.output,

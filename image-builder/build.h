@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "image-builder/packages.h"
 #include "image-builder/squash.h"
 
 namespace pyram::builder {
@@ -13,6 +14,7 @@ struct BuildOptions {
   std::filesystem::path output;
   std::string from = "debian:trixie";
   std::string mirror;
+  PackageRequest packages;
   std::filesystem::path cache;     // Empty: packages are not kept.
   std::filesystem::path work_dir;  // Empty: $TMPDIR, or beside the output.
   std::vector<std::string> keep;   // Patterns, as in strip.rules.
@@ -23,6 +25,7 @@ struct BuildOptions {
   bool columns = false;  // Bytecode that knows columns, see compile_modules().
   bool train = true;
   std::vector<std::string> trainings;  // Scripts, beside the standard ones.
+  std::filesystem::path key;           // To sign the image with; may be empty.
   bool quiet = false;
 };
 

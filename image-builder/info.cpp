@@ -8,7 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "image-builder/integrity.h"
 #include "image-builder/squashfs_file.h"
+#include "image-builder/weights.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 
@@ -64,10 +66,24 @@ std::string as_text(const fs::path& image, const json& manifest) {
        << " in " << manifest.at("files").size() << " files\n"
        << "  squashfs    " << file.at("compressor").get<std::string>() << ", blocks of "
        << file.at("block_size").get<std::uint64_t>() / 1024 << " KiB\n"
+       << "  digest      " << file.value("digest", "none: it has no Merkle tree")
+       << (file.contains("signed_by") ? ",\n              says that " +
+                                            file.at("signed_by").get<std::string>() + " signed it"
+                                      : "")
+       << "\n"
        << "  source      " << manifest.at("source").get<std::string>() << ", "
        << date(manifest.at("time")) << "\n"
        << "  modules     " << manifest.at("modules_compiled") << " compiled\n"
        << "  made by     pyram-image " << manifest.at("pyram").get<std::string>() << "\n";
+  text << "  parts                        in the image      unpacked   files\n";
+  for (const json& part : file.at("parts")) {
+    char line[160];
+    std::snprintf(line, sizeof line, "    %-24s %12s  %12s  %6llu\n",
+                  part.at("part").get<std::string>().c_str(), megabytes(part.at("stored")).c_str(),
+                  part.at("files") == 0 ? "" : megabytes(part.at("size")).c_str(),
+                  static_cast<unsigned long long>(part.at("files").get<std::uint64_t>()));
+    text << line;
+  }
   text << "  packages\n";
   for (const json& package : manifest.at("packages")) {
     char line[160];
@@ -97,6 +113,16 @@ json described(const fs::path& image) {
                        {"compressor", superblock.compressor},
                        {"block_size", superblock.block_size},
                        {"inodes", superblock.inodes}};
+  for (const Weight& weight : weigh(image)) {
+    manifest["image"]["parts"].push_back({{"part", weight.part},
+                                          {"files", weight.files},
+                                          {"size", weight.bytes},
+                                          {"stored", weight.stored}});
+  }
+  if (const auto trailer = read_trailer(image)) {
+    manifest["image"]["digest"] = digest_text(trailer->digest);
+    if (trailer->signature) manifest["image"]["signed_by"] = key_text(*trailer->signature);
+  }
   return manifest;
 }
 

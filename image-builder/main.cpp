@@ -6,6 +6,7 @@
 #include "image-builder/build.h"
 #include "image-builder/bundle.h"
 #include "image-builder/info.h"
+#include "image-builder/integrity.h"
 #include "image-builder/train.h"
 #include "support/error.h"
 #include "support/io.h"
@@ -17,6 +18,7 @@ using pyram::ExitCode;
 struct InfoOptions {
   std::string image;
   std::string other;
+  std::string key;
   bool json = false;
 };
 
@@ -30,6 +32,17 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
                    "what to make it of: debian:SUITE, tar:FILE (a portable build of PyPy) or "
                    "dir:PATH (an installed PyPy)")
       ->capture_default_str();
+  command->add_option("--with", options.packages.names,
+                      "a package to add: NAME or NAME==VERSION, by pip, or debian:NAME, a package "
+                      "of the debian: source (more than once: several)");
+  command->add_option("--wheel", options.packages.wheels, "a wheel to add, with what it needs");
+  command->add_option("-r,--requirement", options.packages.requirements,
+                      "a requirements file, as pip takes it; its hashes are checked");
+  command->add_option("--index-url", options.packages.index_url, "pip's package index");
+  command->add_flag("--no-index", options.packages.no_index,
+                    "have pip look in the places of --find-links only");
+  command->add_option("--find-links", options.packages.find_links,
+                      "a folder or page with packages for pip");
   command
       ->add_option("--mirror", options.mirror,
                    "Debian mirror; otherwise the machine's own, or deb.debian.org")
@@ -55,6 +68,7 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_option("--train", options.trainings,
                       "a script that the image is to start fast (more than once: several)");
   command->add_flag("!--no-train", options.train, "make no hot list");
+  command->add_option("--sign", options.key, "an Ed25519 private key (PEM) to sign the image with");
   command->add_flag("-q,--quiet", options.quiet, "print errors only");
   command->callback([&options, &code] { code = pyram::builder::build_image(options); });
 }
@@ -86,6 +100,19 @@ void add_info(CLI::App& app, InfoOptions& options) {
       [&options] { print(pyram::builder::compare_images(options.image, options.other)); });
 }
 
+void add_verify(CLI::App& app, InfoOptions& options) {
+  CLI::App* verify =
+      app.add_subcommand("verify", "check every byte of an image, and who signed it");
+  verify->add_option("IMAGE", options.image, "an image")->required();
+  verify->add_option("--key", options.key,
+                     "the Ed25519 public key (PEM) that has to have signed it");
+  verify->callback([&options] { print(pyram::builder::verify_image(options.image, options.key)); });
+  CLI::App* sign = app.add_subcommand("sign", "sign an image");
+  sign->add_option("IMAGE", options.image, "an image")->required();
+  sign->add_option("--key", options.key, "an Ed25519 private key (PEM)")->required();
+  sign->callback([&options] { print(pyram::builder::sign_image(options.image, options.key)); });
+}
+
 void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code) {
   CLI::App* command =
       app.add_subcommand("bundle", "make one executable of an image and what runs it");
@@ -112,6 +139,7 @@ int main(int argc, char** argv) {
     add_train(app, train, code);
     InfoOptions info;
     add_info(app, info);
+    add_verify(app, info);
     pyram::builder::BundleOptions bundle;
     add_bundle(app, bundle, code);
     try {

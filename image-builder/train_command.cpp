@@ -1,6 +1,7 @@
 // `pyram-image train`.
 #include <nlohmann/json.hpp>
 
+#include "image-builder/integrity.h"
 #include "image-builder/output.h"
 #include "image-builder/progress.h"
 #include "image-builder/squash.h"
@@ -47,6 +48,7 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   squash.sort_file = scratch.folder / "sort";
   write_file(squash.sort_file, sort_file(tree, recording));
   make_squashfs(tree, scratch.partial, squash);
+  seal(scratch.partial, {});
   put_in_place(scratch.partial, options.output);
   progress.finish();
   return static_cast<int>(ExitCode::kOk);

@@ -24,6 +24,7 @@ inline constexpr char kLibraries[] = "lib/pyram";
 // Pyram's own metadata.
 inline constexpr char kMetadata[] = ".pyram";
 inline constexpr char kManifest[] = ".pyram/manifest.json";
+inline constexpr char kSbom[] = ".pyram/sbom.spdx.json";
 inline constexpr char kHotList[] = ".pyram/hot";
 
 }  // namespace pyram::layout

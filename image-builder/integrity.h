@@ -1,0 +1,41 @@
+// Merkle trees and signatures of images: what `build --sign`, `sign` and `verify` do. The form is
+// in fusefs/image/merkle_tree.h.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "fusefs/image/merkle_tree.h"
+
+namespace pyram::builder {
+
+// Throws Error (kUsage) unless the file is an Ed25519 private key in PEM. For callers who have much
+// to do before they sign.
+void check_signing_key(const std::filesystem::path& key);
+
+// Puts a Merkle tree behind an image that has none, and signs it where `key` is not empty.
+// Throws Error: kUsage for a key that is none, kCannotWrite where there is no room.
+Trailer seal(const std::filesystem::path& image, const std::filesystem::path& key);
+
+// The trailer of an image whose tree holds; nothing without one. Throws Error as
+// MerkleTree::read().
+[[nodiscard]] std::optional<Trailer> read_trailer(const std::filesystem::path& image);
+
+// `pyram-image verify`: checks every byte and, where `key` (an Ed25519 public key in PEM) is not
+// empty, the signature. Returns what to tell the person. Throws Error: kVerification where anything
+// differs, is unsigned or has no tree; kUsage for a key that is none.
+[[nodiscard]] std::string verify_image(const std::filesystem::path& image,
+                                       const std::filesystem::path& key);
+
+// `pyram-image sign`: has the image signed, in place of a signature that it may have. The file is
+// replaced as a whole. Throws Error: kVerification for an image that isn't what was made.
+// Returns what to tell the person.
+[[nodiscard]] std::string sign_image(const std::filesystem::path& image,
+                                     const std::filesystem::path& key);
+
+// "sha256:" and 64 digits; "ed25519:" and 64 digits.
+[[nodiscard]] std::string digest_text(const Sha256& digest);
+[[nodiscard]] std::string key_text(const Trailer::Signature& signature);
+
+}  // namespace pyram::builder
