@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <exception>
 #include <limits>
 #include <utility>
 
@@ -17,14 +18,60 @@ constexpr std::uint64_t kReadAhead = std::uint64_t{2} << 20;
 // What one group plans at most, in blocks: 32 GiB of them with the usual block size.
 constexpr std::size_t kMostJobs = std::size_t{1} << 18;
 
+// The largest listing, in bytes of the image, that is asked for as a whole because of one file in
+// it: about 300 names, one answer of the daemon.
+constexpr std::uint64_t kListingLimit = std::uint64_t{8} << 10;
+
+std::string parent_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string() : path.substr(0, slash);
+}
+
 }  // namespace
 
+// Hands a group's blocks out in order, and tells the disk in time which ones come next.
+class Prefetcher::Queue {
+ public:
+  Queue(const Image& image, std::span<const Job> jobs) : image_(image), jobs_(jobs) {}
+
+  // The next jobs, all in one block; none when there are no more. Thread-safe.
+  [[nodiscard]] std::span<const Job> take() {
+    const std::lock_guard lock(mutex_);
+    if (next_ == jobs_.size()) return {};
+    while (hinted_ < jobs_.size() && ahead_ < kReadAhead) {
+      if (begins_block(hinted_)) {
+        image_.read_ahead(jobs_[hinted_].extent.block);
+        ahead_ += jobs_[hinted_].extent.block.stored_size;
+      }
+      ++hinted_;
+    }
+    const std::size_t first = next_++;
+    while (next_ < jobs_.size() && !begins_block(next_)) ++next_;
+    ahead_ -= jobs_[first].extent.block.stored_size;
+    return jobs_.subspan(first, next_ - first);
+  }
+
+ private:
+  [[nodiscard]] bool begins_block(std::size_t job) const {
+    return job == 0 || jobs_[job - 1].extent.block.position != jobs_[job].extent.block.position;
+  }
+
+  const Image& image_;
+  const std::span<const Job> jobs_;
+  std::mutex mutex_;  // Guards what follows.
+  std::size_t next_ = 0;
+  std::size_t hinted_ = 0;
+  std::uint64_t ahead_ = 0;  // Bytes hinted and not taken yet.
+};
+
 Prefetcher::Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
-                       const std::filesystem::path& mount_point, std::vector<HotGroup> groups)
+                       const std::filesystem::path& mount_point, std::vector<HotGroup> groups,
+                       unsigned threads)
     : image_(image),
       reader_(reader),
       statistics_(statistics),
       groups_(std::move(groups)),
+      thread_count_(threads),
       toucher_(std::make_unique<Toucher>(mount_point)),
       seen_(groups_.size()) {
   for (std::size_t i = 0; i < groups_.size(); ++i) {
@@ -73,8 +120,8 @@ void Prefetcher::work(const std::stop_token& stop) {
   while (const std::optional<std::size_t> group = next_group(stop)) {
     try {
       fetch(plan(groups_[*group]), stop);
-    } catch (const Error&) {  // NOLINT(bugprone-empty-catch)
-      // Whoever reads those bytes gets the error, and it is logged then.
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+      // Metadata that can't be read, no memory, or no thread: whoever reads the same is told.
     }
     // What was read of the image is in the kernel's cache decompressed: once is enough.
     image_.forget_stored();
@@ -100,28 +147,26 @@ std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
   return group;
 }
 
-std::vector<Prefetcher::Job> Prefetcher::plan(const HotGroup& group) {
-  std::vector<Job> jobs;
-  const std::string* path = nullptr;
-  std::optional<InodeRef> file;
+Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
+  Plan plan;
+  std::optional<std::string> path;  // Of the last file looked at, also when there was none.
+  const File* file = nullptr;
   std::uint64_t bytes = 0;
   std::size_t steps = 0;
   for (const HotRange& range : group.ranges) {
-    if (path == nullptr || *path != range.path) {
-      path = &range.path;
-      file = find_path(image_, range.path);
-      if (file && !S_ISREG(image_.attributes(*file).mode)) file.reset();
+    if (path != range.path) {
+      path = range.path;
+      file = add_file(plan, range.path);
     }
-    if (!file) continue;
+    if (file == nullptr) continue;
     const std::uint64_t end = range.offset + range.length;
     for (std::uint64_t at = range.offset; at < end;) {
       // A list or a size that claims more than any image has.
       if (++steps > kMostJobs) break;
-      const Extent extent = reader_.extent_at(*file, at);
+      const Extent extent = reader_.extent_at(file->inode, at);
       if (extent.length == 0) break;
       const std::uint64_t extent_end = extent.file_offset + extent.length;
-      Job job{.path = path,
-              .file = *file,
+      Job job{.file = file,
               .extent = extent,
               .begin = static_cast<std::uint32_t>(at - extent.file_offset),
               .end = static_cast<std::uint32_t>(std::min(extent_end, end) - extent.file_offset)};
@@ -130,38 +175,60 @@ std::vector<Prefetcher::Job> Prefetcher::plan(const HotGroup& group) {
       job.begin = job.begin / kPage * kPage;
       job.end = std::min((job.end + kPage - 1) / kPage * kPage, extent.length);
       if (!extent.block.is_hole()) {
-        jobs.push_back(job);
+        plan.jobs.push_back(job);
         bytes += job.end - job.begin;
       }
       at = extent_end;
     }
   }
   statistics_.prefetch_total += bytes;
-  return jobs;
+  return plan;
 }
 
-void Prefetcher::fetch(const std::vector<Job>& jobs, const std::stop_token& stop) {
-  std::size_t hinted = 0;
-  std::uint64_t ahead = 0;  // Bytes hinted and not read yet.
-  for (std::size_t i = 0; i < jobs.size() && !stop.stop_requested(); ++i) {
-    const Job& job = jobs[i];
-    const bool new_block = i == 0 || jobs[i - 1].extent.block.position != job.extent.block.position;
-    while (hinted < jobs.size() && ahead < kReadAhead) {
-      const Block& block = jobs[hinted].extent.block;
-      if (hinted == 0 || jobs[hinted - 1].extent.block.position != block.position) {
-        image_.read_ahead(block);
-        ahead += block.stored_size;
+const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path) const {
+  const std::string folder_path = parent_of(path);
+  const auto folder = find_path(image_, folder_path);
+  if (!folder) return nullptr;
+  const auto entry = image_.lookup(*folder, std::string_view(path).substr(path.rfind('/') + 1));
+  if (!entry || !S_ISREG(entry->type)) return nullptr;
+  File& file = plan.files.emplace_back(File{entry->inode, path, {}});
+  if (image_.attributes(*folder).size <= kListingLimit) file.folder = folder;
+  return &file;
+}
+
+bool Prefetcher::make_known(const File& file) {
+  const std::lock_guard lock(known_mutex_);
+  if (file.folder) {
+    return !known_.insert(*file.folder).second || toucher_->list(parent_of(file.path));
+  }
+  return !known_.insert(file.inode).second || toucher_->look_up(file.path);
+}
+
+void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
+  Queue queue(image_, plan.jobs);
+  std::vector<std::jthread> helpers;
+  for (unsigned i = 1; i < thread_count_; ++i) {
+    helpers.emplace_back([&] { fetch_from(queue, stop); });
+  }
+  fetch_from(queue, stop);
+}
+
+void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
+  try {
+    for (auto jobs = queue.take(); !jobs.empty() && !stop.stop_requested(); jobs = queue.take()) {
+      for (const Job& job : jobs) {
+        const BlockCache::Pin pin = reader_.pin(job.extent);
+        const auto bytes =
+            FileReader::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
+        if (!make_known(*job.file)) return;
+        if (store_(job.file->inode, job.extent.file_offset + job.begin, bytes)) {
+          statistics_.bytes_stored.add(bytes.size());
+        }
+        statistics_.prefetch_done += bytes.size();
       }
-      ++hinted;
     }
-    if (new_block) ahead -= job.extent.block.stored_size;
-    if (touched_.insert(job.file).second && !toucher_->touch(*job.path)) return;
-    const BlockCache::Pin pin = reader_.pin(job.extent);
-    const auto bytes = FileReader::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
-    if (store_(job.file, job.extent.file_offset + job.begin, bytes)) {
-      statistics_.bytes_stored.add(bytes.size());
-    }
-    statistics_.prefetch_done += bytes.size();
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // Whoever reads those bytes gets the error, and it is logged then.
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -33,10 +34,11 @@ class Prefetcher {
   // Puts bytes into the kernel's cache of a file; false when the kernel does not take them.
   using Store = std::function<bool(InodeRef, std::uint64_t, std::span<const std::byte>)>;
 
-  // REQUIRES: no other threads (a process is forked). The references have to outlive the
-  // prefetcher.
+  // Decompresses in `threads` threads. REQUIRES: no other threads yet (a process is forked). The
+  // references have to outlive the prefetcher.
   Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
-             const std::filesystem::path& mount_point, std::vector<HotGroup> groups);
+             const std::filesystem::path& mount_point, std::vector<HotGroup> groups,
+             unsigned threads);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
@@ -55,28 +57,49 @@ class Prefetcher {
   void stop(std::function<void()> then);
 
  private:
+  // A file that is fetched, and the folder that it lies in where listing that is no great work.
+  struct File {
+    InodeRef inode;
+    std::string path;
+    std::optional<InodeRef> folder;
+  };
   // One block's part of a range.
   struct Job {
-    const std::string* path = nullptr;
-    InodeRef file;
+    const File* file = nullptr;
     Extent extent;
     std::uint32_t begin = 0;  // In the extent.
     std::uint32_t end = 0;
   };
+  // What a group comes to. The files stay where they are: the jobs point to them.
+  struct Plan {
+    std::deque<File> files;
+    std::vector<Job> jobs;
+  };
+  class Queue;
 
   void work(const std::stop_token& stop);
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
-  [[nodiscard]] std::vector<Job> plan(const HotGroup& group);
-  void fetch(const std::vector<Job>& jobs, const std::stop_token& stop);
+  [[nodiscard]] Plan plan(const HotGroup& group);
+  // The file of that path, added; null when it is no file of the image.
+  const File* add_file(Plan& plan, const std::string& path) const;
+  // By all threads, and returns when all is fetched.
+  void fetch(const Plan& plan, const std::stop_token& stop);
+  // By one of them.
+  void fetch_from(Queue& queue, const std::stop_token& stop);
+  // Makes the kernel know the file; false when that can't be had any more. Thread-safe.
+  [[nodiscard]] bool make_known(const File& file);
 
   const Image& image_;
   FileReader& reader_;
   Statistics& statistics_;
   const std::vector<HotGroup> groups_;
+  const unsigned thread_count_;
   std::map<InodeRef, std::size_t> triggers_;  // Constant once constructed.
   Store store_;
-  std::set<InodeRef> touched_;  // Only used by the thread.
+
+  std::mutex known_mutex_;    // Guards known_, and the toucher's questions. Taken before mutex_.
+  std::set<InodeRef> known_;  // Files looked up, and folders listed.
 
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;

@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +18,16 @@
 namespace pyram {
 namespace {
 
-[[noreturn]] void look_up(int socket, const std::string& prefix) {
+void list_folder(const std::string& path) {
+  const UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // As much as the daemon answers at once: the names that follow are looked up when wanted.
+  std::array<char, std::size_t{64} << 10> entries;
+  if (folder) ::syscall(SYS_getdents64, folder.get(), entries.data(), entries.size());
+}
+
+}  // namespace
+
+void Toucher::answer_all(int socket, const std::string& prefix) {
   // Everything else belongs to the daemon, above all the connection to the kernel; and a pipe that
   // the daemon's caller reads would never end for him.
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -32,15 +42,17 @@ namespace {
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) ::_exit(0);
     path = prefix;
-    path.append(name.data(), static_cast<std::size_t>(got));
-    struct stat status {};
+    path.append(name.data() + 1, static_cast<std::size_t>(got) - 1);
     // Whether it worked is for the daemon to find out.
-    static_cast<void>(::lstat(path.c_str(), &status));
+    struct stat status {};
+    if (Question{name[0]} == Question::kList) {
+      list_folder(path);
+    } else {
+      static_cast<void>(::lstat(path.c_str(), &status));
+    }
     if (::send(kKept, "", 1, MSG_NOSIGNAL) != 1) ::_exit(0);
   }
 }
-
-}  // namespace
 
 Toucher::Toucher(const std::filesystem::path& mount_point) {
   std::array<int, 2> pair{};
@@ -52,7 +64,7 @@ Toucher::Toucher(const std::filesystem::path& mount_point) {
   const std::string prefix = mount_point.native() + "/";
   child_ = ::fork();
   if (child_ < 0) throw system_error(ExitCode::kFailed, errno, "start a process for prefetching");
-  if (child_ == 0) look_up(theirs.get(), prefix);
+  if (child_ == 0) answer_all(theirs.get(), prefix);
 }
 
 Toucher::~Toucher() {
@@ -63,11 +75,12 @@ Toucher::~Toucher() {
 
 void Toucher::kill() const { ::kill(child_, SIGKILL); }
 
-bool Toucher::touch(const std::string& path) {
-  if (path.size() >= PATH_MAX) return true;
+bool Toucher::ask(Question question, const std::string& path) {
+  if (path.size() + 1 >= PATH_MAX) return true;
+  const std::string message = static_cast<char>(question) + path;
   char answer = 0;
-  return ::send(socket_.get(), path.data(), path.size(), MSG_NOSIGNAL) ==
-             static_cast<ssize_t>(path.size()) &&
+  return ::send(socket_.get(), message.data(), message.size(), MSG_NOSIGNAL) ==
+             static_cast<ssize_t>(message.size()) &&
          ::recv(socket_.get(), &answer, 1, 0) == 1;
 }
 

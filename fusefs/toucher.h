@@ -1,9 +1,9 @@
 // A child process that looks names up in our own mount.
 //
 // The kernel takes data for its cache only of inodes that it knows, and it learns of them when
-// somebody looks them up. The daemon must not do that itself: a process that waits for its own
-// answer cannot die and keeps the connection open for ever. The child has no part of the
-// connection, so when the daemon dies, its wait ends.
+// somebody looks them up or lists their folder. The daemon must not do that itself: a process that
+// waits for its own answer cannot die and keeps the connection open for ever. The child has no part
+// of the connection, so when the daemon dies, its wait ends.
 #pragma once
 
 #include <sys/types.h>
@@ -30,11 +30,17 @@ class Toucher {
 
   [[nodiscard]] pid_t child() const { return child_; }
 
-  // Has the child look `path` (relative to the mount point) up, and returns when it did. Returns
+  // Have the child look `path` up, or list the beginning of the folder `path` with what READDIRPLUS
+  // says of everything in it, and return when it did; paths are relative to the mount point. Return
   // false when there is no child any more.
-  bool touch(const std::string& path);
+  bool look_up(const std::string& path) { return ask(Question::kLookUp, path); }
+  bool list(const std::string& folder) { return ask(Question::kList, folder); }
 
  private:
+  enum class Question : char { kLookUp = 'u', kList = 'l' };
+  bool ask(Question question, const std::string& path);
+  [[noreturn]] static void answer_all(int socket, const std::string& prefix);
+
   UniqueFd socket_;
   pid_t child_ = -1;
 };

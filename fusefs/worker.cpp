@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "fusefs/block_cache.h"
@@ -36,6 +38,12 @@ namespace {
 // Of a second start nothing has to be decompressed, and a first one is not held up by one reader's
 // block when another one asks for a name.
 constexpr unsigned kDefaultThreads = 2;
+
+// A prefetch has nothing to wait for but the processor.
+unsigned count_prefetch_threads() {
+  constexpr unsigned kMost = 4;
+  return std::clamp(std::thread::hardware_concurrency(), 1U, kMost);
+}
 
 // Why a new worker can't be had, for whoever asked. Thread-safe.
 class ReloadRequest {
@@ -76,7 +84,8 @@ class Worker {
         image_(std::make_unique<Image>(std::move(handles.image), quote(memory_->image.data()),
                                        options.offset)),
         threads_(options.threads != 0 ? options.threads : kDefaultThreads),
-        cache_(*image_, statistics_, options.cache_size, threads_),
+        prefetch_threads_(count_prefetch_threads()),
+        cache_(*image_, statistics_, options.cache_size, threads_ + prefetch_threads_),
         reader_(*image_, cache_),
         file_system_(*image_, reader_, statistics_, log_, wire_, {options.uid, options.gid}) {
     wire_.can_resend = options.can_resend;
@@ -159,7 +168,8 @@ class Worker {
     }
     if (groups.empty()) return nullptr;
     auto prefetcher = std::make_unique<Prefetcher>(*image_, reader_, statistics_,
-                                                   memory_->mount_point.data(), std::move(groups));
+                                                   memory_->mount_point.data(), std::move(groups),
+                                                   prefetch_threads_);
     file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
     file_system_.on_quiesce(
         [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
@@ -238,6 +248,7 @@ class Worker {
   UniqueFd device_;
   std::unique_ptr<Image> image_;
   unsigned threads_;
+  unsigned prefetch_threads_;
   std::optional<Recorder> recorder_;
   BlockCache cache_;
   FileReader reader_;
