@@ -37,8 +37,9 @@ class FileReader {
     return pin.bytes().subspan(extent.offset_in_block, extent.length);
   }
 
-  // Gives back the memory of what is only kept for speed.
+  // Give back the memory of what is only kept for speed.
   void forget_maps();
+  void forget_blocks() { cache_.release_idle(); }
 
  private:
   // Maps are small for most files, 16 KiB for a stretch of 128 MiB: at most 1 MiB in all.

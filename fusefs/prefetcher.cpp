@@ -125,6 +125,7 @@ void Prefetcher::work(const std::stop_token& stop) {
     }
     // What was read of the image is in the kernel's cache decompressed: once is enough.
     image_.forget_stored();
+    reader_.forget_blocks();
   }
   std::vector<std::function<void()>> waiting;
   {
