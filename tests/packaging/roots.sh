@@ -23,8 +23,9 @@ mirror() {
     echo "$PYRAM_DEBIAN_MIRROR"
     return
   fi
-  apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
-    grep -m1 '/debian$' || echo http://deb.debian.org/debian
+  local sites
+  sites=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep '/debian$' || true)
+  echo "${sites:-http://deb.debian.org/debian}" | sed -n 1p
 }
 
 libssl_of() { [ "$1" = bookworm ] && echo libssl3 || echo libssl3t64; }
