@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 
 #include "launcher/daemon.h"
 #include "launcher/system.h"
@@ -77,13 +79,19 @@ Root extract(const ImagePlace& place, const Image& image, const Executable& self
       std::vector<std::string> all = command;
       all.push_back(target);
       start_daemon(all);
+      Found found = open_root(target);
+      if (found.error == ENOENT) {
+        std::error_code ignored;
+        std::filesystem::remove_all(target, ignored);
+        throw_no_interpreter(image);
+      }
+      if (!found.root)
+        throw system_error(ExitCode::kLauncherFailed, found.error, "use " + quote(target));
       link_into_place(place, target);
       print_line(STDERR_FILENO, "pyram: unpacked the image " +
                                     std::string(candidate.in_ram ? "into RAM, " : "on disk, ") +
                                     target + ", as it cannot be mounted here: " + reason);
-      Found found = open_root(place.folder() / name_in(place));
-      if (found.root) return *std::move(found.root);
-      throw system_error(ExitCode::kLauncherFailed, found.error, "use " + quote(target));
+      return {place.folder() / name_in(place), std::move(found.root->hold)};
     } catch (const Error& error) {
       if (error.code() == ExitCode::kBadImage) throw;
       failures.append(failures.empty() ? "" : "; ").append(error.what());

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,6 +27,11 @@ Found open_root(std::string path, const std::string& seen_from) {
   return {Root{std::move(path), std::move(fd)}, 0};
 }
 
+void throw_no_interpreter(const Image& image) {
+  throw Error(ExitCode::kBadImage, "cannot start the image " + quote(image.path) + ": it has no " +
+                                       layout::kLoader + "; make it with pyram-image build");
+}
+
 ImagePlace::ImagePlace(const RuntimeFolder& folder, const Image& image)
     : folder_(folder), name_(image.stem + '-' + image.key), path_(folder / name_) {}
 
@@ -37,6 +43,13 @@ Found ImagePlace::open_mount() const {
     return {std::nullopt, errno};
   }
   return found;
+}
+
+bool ImagePlace::is_mounted() const {
+  struct stat mount_point {};
+  struct stat parent {};
+  return ::lstat(path_.c_str(), &mount_point) == 0 && ::fstat(folder_.fd(), &parent) == 0 &&
+         mount_point.st_dev != parent.st_dev;
 }
 
 void ImagePlace::note_daemon(pid_t daemon) const {

@@ -34,6 +34,9 @@ struct Found {
 // a process that sees another tree.
 [[nodiscard]] Found open_root(std::string path, const std::string& seen_from = {});
 
+// An image that cannot be started, by whatever way it was reached.
+[[noreturn]] void throw_no_interpreter(const Image& image);
+
 class ImagePlace {
  public:
   ImagePlace(const RuntimeFolder& folder, const Image& image);
@@ -47,6 +50,8 @@ class ImagePlace {
   // far before it fails. So the daemon is looked at as well, by its process: asking it would be a
   // request in every start.
   [[nodiscard]] Found open_mount() const;
+  // Whether anything is mounted there.
+  [[nodiscard]] bool is_mounted() const;
   // Remembers who serves the mount. Not doing so (0, or a full folder) costs nothing but that.
   void note_daemon(pid_t daemon) const;
 

@@ -106,8 +106,12 @@ class Ladder {
       Found found = place_.open_mount();
       if (found.root) return *std::move(found.root);
       error = found.error;
+      if (error == ENOENT && place_.is_mounted()) {
+        place_.remove_mount();
+        throw_no_interpreter(image_);
+      }
     }
-    report_unusable(error);
+    throw system_error(ExitCode::kLauncherFailed, error, "use the mount " + quote(place_.path()));
   }
 
   [[nodiscard]] Root namespace_mount() const {
@@ -116,16 +120,7 @@ class Ladder {
       make_namespace_mount(place_, command(place_.namespace_path()));
       if (auto root = join_namespace_mount(place_)) return *std::move(root);
     }
-    report_unusable(ENOENT);
-  }
-
-  [[noreturn]] void report_unusable(int error) const {
-    if (error == ENOENT) {
-      throw Error(ExitCode::kBadImage, "cannot start the image " + quote(image_.path) +
-                                           ": it has no " + layout::kLoader +
-                                           "; make it with pyram-image build");
-    }
-    throw system_error(ExitCode::kLauncherFailed, error, "use the mount " + quote(place_.path()));
+    throw_no_interpreter(image_);
   }
 
   const Image& image_;

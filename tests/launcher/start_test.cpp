@@ -106,7 +106,13 @@ TEST_CASE("a SquashFS without an interpreter is one line") {
   std::filesystem::create_directory(scene.path("empty"));
   run_or_throw({{"mksquashfs", scene.path("empty"), scene.path("empty.sqfs"), "-quiet"}, {}, {}},
                ExitCode::kFailed, "make an image");
-  check_one_line(scene.start(Who::kSelf, {"--image", scene.path("empty.sqfs"), "x"}), "empty.sqfs");
+  for (const char* const variable : {"PYRAM_BACKEND", "PYRAM_BACKEND=extract"}) {
+    const Outcome outcome =
+        scene.start(Who::kSelf, {"--image", scene.path("empty.sqfs"), "x"}, {variable});
+    check_one_line(outcome, "empty.sqfs");
+    CHECK(outcome.errors.find("no lib/") != std::string::npos);
+  }
+  CHECK(scene.mounts().empty());
 }
 
 TEST_CASE("images are found by name, and a wrong name lists those that exist") {
