@@ -3,8 +3,8 @@
     compare_outcomes.py OUT ROUND... -- MODULE...
 
 Reads OUT/ROUND/{tree,mount}/MODULE.xml. A test counts as different when it differs in the same way in
-every round. Prints a line for each module, writes the modules that differ to OUT/different, and
-ends with 1 when there are any.
+every round. Prints a line for each module, writes what differs to OUT/different (MODULE TEST on a line,
+or MODULE alone where no test can be named), and ends with 1 when there is any.
 """
 
 import sys
@@ -23,6 +23,8 @@ READ_ONLY = {
     )
 }
 
+UNNAMED = "a test with failed subtests"
+
 RANK = {"passed": 0, "skipped": 1, "failed": 2}
 
 
@@ -39,7 +41,7 @@ def outcomes(path):
             outcome = "passed"
         # A subtest has its arguments behind its name, and these hold addresses and paths.
         # The suite forgets to finish the entry of a test that failed in subtests only.
-        name = (case.get("name") or "a test with failed subtests").split(" (")[0].split(" [")[0]
+        name = (case.get("name") or UNNAMED).split(" (")[0].split(" [")[0]
         result[name] = max(result.get(name, "passed"), outcome, key=RANK.__getitem__)
     return result
 
@@ -63,7 +65,7 @@ def main():
             ]
         except (OSError, ElementTree.ParseError) as error:
             print(f"{module}: no outcome: {error}")
-            bad.append(module)
+            bad.append((module,))
             continue
         mount = list(runs[-1][1].values())
         different = set.intersection(*(differences(*run) for run in runs))
@@ -71,9 +73,12 @@ def main():
         print(f"{module}: out of the mount {counts}; {len(different)} differ from the tree")
         for name, in_tree, in_mount in sorted(different, key=str):
             print(f"  {name}: {in_tree} out of the tree, {in_mount} out of the mount")
-        if different or not mount:
-            bad.append(module)
-    (out / "different").write_text("".join(f"{module}\n" for module in bad))
+        names = sorted(name for name, _, _ in different)
+        if not mount or UNNAMED in names:
+            bad.append((module,))
+        else:
+            bad.extend((module, name) for name in names)
+    (out / "different").write_text("".join(" ".join(words) + "\n" for words in bad))
     sys.exit(1 if bad else 0)
 
 
