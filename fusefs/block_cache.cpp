@@ -10,9 +10,10 @@
 namespace pyram {
 
 BlockCache::BlockCache(const Image& image, Statistics& statistics, std::size_t bytes,
-                       std::size_t readers)
+                       std::size_t readers, bool drop_stored)
     : image_(image),
       statistics_(statistics),
+      drop_stored_(drop_stored),
       slot_size_(image.superblock().block_size),
       slots_(std::max(bytes / slot_size_, readers * kPinsPerReader)) {
   void* const mapping = ::mmap(nullptr, slots_.size() * slot_size_, PROT_READ | PROT_WRITE,
@@ -36,7 +37,7 @@ BlockCache::Pin BlockCache::get(const Block& block) {
       if (slot.state == State::kReady) {
         if (slot.pins++ == 0) unused_.erase(slot.place);
         statistics_.cache_hits.add();
-        return {this, found->second, memory(found->second).first(slot.size)};
+        return {this, found->second, memory(found->second).first(slot.size), false};
       }
       statistics_.cache_joins.add();
       slot.filled.wait(lock, [&] { return slot.state != State::kFilling || slot.key != key; });
@@ -55,8 +56,8 @@ BlockCache::Pin BlockCache::get(const Block& block) {
     slot.pins = 1;
     index_[key] = number;
     lock.unlock();
-    fill(number, block);
-    return {this, number, memory(number).first(slot.size)};
+    const bool again = fill(number, block);
+    return {this, number, memory(number).first(slot.size), again};
   }
 }
 
@@ -81,7 +82,7 @@ std::size_t BlockCache::take_slot(std::unique_lock<std::mutex>& lock) {
   return number;
 }
 
-void BlockCache::fill(std::size_t number, const Block& block) {
+bool BlockCache::fill(std::size_t number, const Block& block) {
   Slot& slot = slots_[number];
   std::size_t size = 0;
   try {
@@ -96,6 +97,7 @@ void BlockCache::fill(std::size_t number, const Block& block) {
     slot_free_.notify_one();
     throw;
   }
+  if (drop_stored_) image_.forget_stored(block);
   statistics_.blocks_decompressed.add();
   statistics_.bytes_read.add(block.stored_size);
   statistics_.bytes_decompressed.add(size);
@@ -104,6 +106,10 @@ void BlockCache::fill(std::size_t number, const Block& block) {
   slot.state = State::kReady;
   statistics_.cache_bytes += size;
   slot.filled.notify_all();
+  const std::size_t place = HashKey{}(slot.key) % seen_.size();
+  const bool again = seen_.test(place);
+  seen_.set(place);
+  return again;
 }
 
 void BlockCache::unpin(std::size_t number) {

@@ -9,6 +9,7 @@
 // block is read.
 #pragma once
 
+#include <bitset>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +34,10 @@ class BlockCache {
   class Pin {
    public:
     Pin(Pin&& other) noexcept
-        : cache_(std::exchange(other.cache_, nullptr)), slot_(other.slot_), bytes_(other.bytes_) {}
+        : cache_(std::exchange(other.cache_, nullptr)),
+          slot_(other.slot_),
+          bytes_(other.bytes_),
+          again_(other.again_) {}
     Pin& operator=(Pin&&) = delete;
     Pin(const Pin&) = delete;
     Pin& operator=(const Pin&) = delete;
@@ -41,19 +45,25 @@ class BlockCache {
       if (cache_ != nullptr) cache_->unpin(slot_);
     }
     [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+    // Whether the block was decompressed for this pin, and not for the first time (as far as is
+    // remembered: another block may be mistaken for it).
+    [[nodiscard]] bool again() const { return again_; }
 
    private:
     friend class BlockCache;
-    Pin(BlockCache* cache, std::size_t slot, std::span<const std::byte> bytes)
-        : cache_(cache), slot_(slot), bytes_(bytes) {}
+    Pin(BlockCache* cache, std::size_t slot, std::span<const std::byte> bytes, bool again)
+        : cache_(cache), slot_(slot), bytes_(bytes), again_(again) {}
     BlockCache* cache_;
     std::size_t slot_;
     std::span<const std::byte> bytes_;
+    bool again_;
   };
 
-  // At most `bytes` of blocks, but never fewer than `readers` need at once. `image` and
+  // At most `bytes` of blocks, but never fewer than `readers` need at once. With `drop_stored` the
+  // kernel is told to forget the image's own bytes of a block once they are read. `image` and
   // `statistics` have to outlive the cache. Throws Error when there is no address space.
-  BlockCache(const Image& image, Statistics& statistics, std::size_t bytes, std::size_t readers);
+  BlockCache(const Image& image, Statistics& statistics, std::size_t bytes, std::size_t readers,
+             bool drop_stored);
   ~BlockCache();
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
@@ -101,11 +111,13 @@ class BlockCache {
   }
   // A slot that nobody uses, out of the index; waits for one. REQUIRES: lock held.
   std::size_t take_slot(std::unique_lock<std::mutex>& lock);
-  void fill(std::size_t slot, const Block& block);
+  // Whether the block was decompressed before.
+  bool fill(std::size_t slot, const Block& block);
   void unpin(std::size_t slot);
 
   const Image& image_;
   Statistics& statistics_;
+  const bool drop_stored_;
   const std::size_t slot_size_;
   std::byte* arena_ = nullptr;
 
@@ -115,6 +127,7 @@ class BlockCache {
   std::vector<std::size_t> empty_;  // The lowest last: the arena is used from its start.
   std::list<std::size_t> unused_;   // Ready and not pinned; the one used last comes first.
   std::unordered_map<Key, std::size_t, HashKey> index_;
+  std::bitset<std::size_t{1} << 16> seen_;  // Blocks that were decompressed, by their key's hash.
 };
 
 }  // namespace pyram

@@ -300,6 +300,7 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   std::size_t count = 0;
   std::size_t done = 0;
   std::vector<std::byte> copy;
+  std::optional<Extent> again;  // To be stored whole.
   while (done < size) {
     const Extent extent = reader_.extent_at(file, offset + done);
     if (extent.length == 0) break;
@@ -310,6 +311,7 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
                          (count + 1 < pins.size() || (count < pins.size() && last));
     if (can_pin) {
       pins[count].emplace(reader_.pin(extent));
+      if (pins[count]->again() && take < extent.length) again = extent;
       const auto bytes = FileReader::bytes(extent, *pins[count]).subspan(skip, take);
       // The type is made for reading as well; libfuse does not write.
       pieces[count++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};  // NOLINT
@@ -338,6 +340,7 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   } else {
     fuse_reply_buf(request, reinterpret_cast<const char*>(copy.data()), done);
   }
+  if (again && block_again_) block_again_(file, *again);
 }
 
 const fuse_lowlevel_ops& FileSystem::operations() {

@@ -56,6 +56,11 @@ class FileSystem {
   void on_reload(std::function<void(ReloadAnswer)> call) { reload_ = std::move(call); }
   // Told of every READ.
   void on_read(std::function<void(InodeRef)> call) { read_ = std::move(call); }
+  // Given the block of a READ that took a part of it only, when it wasn't decompressed for the
+  // first time.
+  void on_block_again(std::function<void(InodeRef, const Extent&)> call) {
+    block_again_ = std::move(call);
+  }
   // Writes down what is asked for. Has to outlive the file system.
   void record_to(Recorder& recorder) { recorder_ = &recorder; }
 
@@ -83,6 +88,7 @@ class FileSystem {
   std::function<void(std::function<void()>)> quiesce_;
   std::function<void(ReloadAnswer)> reload_;
   std::function<void(InodeRef)> read_;
+  std::function<void(InodeRef, const Extent&)> block_again_;
   Recorder* recorder_ = nullptr;
 };
 

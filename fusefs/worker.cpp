@@ -18,12 +18,14 @@
 #include <utility>
 
 #include "fusefs/block_cache.h"
+#include "fusefs/block_storer.h"
 #include "fusefs/confinement.h"
 #include "fusefs/file_reader.h"
 #include "fusefs/file_system.h"
 #include "fusefs/idle_watch.h"
 #include "fusefs/image/image.h"
 #include "fusefs/log.h"
+#include "fusefs/memory_limit.h"
 #include "fusefs/prefetcher.h"
 #include "fusefs/recorder.h"
 #include "fusefs/session.h"
@@ -85,7 +87,9 @@ class Worker {
                                        options.offset)),
         threads_(options.threads != 0 ? options.threads : kDefaultThreads),
         prefetch_threads_(count_prefetch_threads()),
-        cache_(*image_, statistics_, options.cache_size, threads_ + prefetch_threads_),
+        memory_plan_(plan_memory(options.cache_size)),
+        cache_(*image_, statistics_, memory_plan_.cache_bytes,
+               threads_ + prefetch_threads_ + BlockStorer::kReaders, memory_plan_.is_short),
         reader_(*image_, cache_),
         file_system_(*image_, reader_, statistics_, log_, wire_, {options.uid, options.gid}) {
     wire_.can_resend = options.can_resend;
@@ -130,12 +134,17 @@ class Worker {
       session.take_over();
       control_.send(Word::kReady);
     }
-    session.start(threads_);
-    if (prefetcher) {
-      prefetcher->start([&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
-        return session.store(*image_, file, offset, bytes);
-      });
+    const auto store = [&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
+      return session.store(*image_, file, offset, bytes);
+    };
+    std::optional<BlockStorer> storer;
+    if (!recorder_ && !memory_plan_.is_short) {
+      storer.emplace(reader_, statistics_, store);
+      file_system_.on_block_again(
+          [&](InodeRef file, const Extent& extent) { storer->offer(file, extent); });
     }
+    session.start(threads_);
+    if (prefetcher) prefetcher->start(store);
     try {
       serve(session, prefetcher.get(), signals.get());
     } catch (const std::exception& error) {
@@ -145,6 +154,7 @@ class Worker {
     }
     // The prefetcher is told of requests, and stores into the session: so it ends between the two.
     session.join();
+    storer.reset();
     prefetcher.reset();
     if (recorder_) recorder_->write();
   }
@@ -167,9 +177,9 @@ class Worker {
       log_.error(error.what());
     }
     if (groups.empty()) return nullptr;
-    auto prefetcher = std::make_unique<Prefetcher>(*image_, reader_, statistics_,
-                                                   memory_->mount_point.data(), std::move(groups),
-                                                   prefetch_threads_);
+    auto prefetcher =
+        std::make_unique<Prefetcher>(*image_, reader_, statistics_, memory_->mount_point.data(),
+                                     std::move(groups), prefetch_threads_);
     file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
     file_system_.on_quiesce(
         [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
@@ -249,6 +259,7 @@ class Worker {
   std::unique_ptr<Image> image_;
   unsigned threads_;
   unsigned prefetch_threads_;
+  MemoryPlan memory_plan_;
   std::optional<Recorder> recorder_;
   BlockCache cache_;
   FileReader reader_;

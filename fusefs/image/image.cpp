@@ -333,6 +333,15 @@ void Image::read_ahead(const Block& block) const {
                   POSIX_FADV_WILLNEED);
 }
 
+void Image::forget_stored(const Block& block) const {
+  // The page that it begins in was the block's before; the one that it ends in is the next one's.
+  constexpr std::uint64_t kPage = 4096;
+  const std::uint64_t begin = (offset_ + block.position) / kPage * kPage;
+  const std::uint64_t end = offset_ + block.position + block.stored_size;
+  ::posix_fadvise(file_.get(), static_cast<off_t>(begin), static_cast<off_t>(end - begin),
+                  POSIX_FADV_DONTNEED);
+}
+
 void Image::forget_stored() const {
   ::posix_fadvise(file_.get(), static_cast<off_t>(offset_),
                   static_cast<off_t>(superblock_.bytes_used), POSIX_FADV_DONTNEED);

@@ -85,6 +85,8 @@ class Image {
   void read_ahead(const Block& block) const;
   // Lets go of what the system keeps of the image file: whoever wanted it has it decompressed.
   void forget_stored() const;
+  // The same for one block that was just read.
+  void forget_stored(const Block& block) const;
 
   // Gives back the memory of what is only kept for speed.
   void forget_metadata() const { metadata_->clear(); }

@@ -1,0 +1,39 @@
+#include "fusefs/block_storer.h"
+
+#include <exception>
+#include <utility>
+
+namespace pyram {
+
+BlockStorer::BlockStorer(FileReader& reader, Statistics& statistics, Store store)
+    : reader_(reader), statistics_(statistics), store_(std::move(store)) {
+  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+}
+
+void BlockStorer::offer(InodeRef file, const Extent& extent) {
+  const std::lock_guard lock(mutex_);
+  if (waiting_.size() == kMostWaiting) return;
+  waiting_.push_back({file, extent});
+  changed_.notify_one();
+}
+
+void BlockStorer::work(const std::stop_token& stop) {
+  for (;;) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait(lock, stop, [&] { return !waiting_.empty(); })) return;
+    const Job job = waiting_.front();
+    waiting_.pop_front();
+    lock.unlock();
+    try {
+      const BlockCache::Pin pin = reader_.pin(job.extent);
+      const auto bytes = FileReader::bytes(job.extent, pin);
+      if (store_(job.file, job.extent.file_offset, bytes)) {
+        statistics_.bytes_stored.add(bytes.size());
+      }
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+      // Whoever reads those bytes gets the error, and it is logged then.
+    }
+  }
+}
+
+}  // namespace pyram

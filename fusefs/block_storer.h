@@ -1,0 +1,59 @@
+// Puts the whole of a block into the kernel's page cache once it had to be decompressed again.
+//
+// Small reads here and there in a large file ask for a few pages of a block each. The first time
+// the rest is not worth the memory; the second time it is, or every further read would have the
+// block decompressed anew when it has left our cache.
+//
+// It has a thread of its own: a store waits for the pages that a READ holds, and the threads that
+// answer READs must never wait for one another.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <stop_token>
+#include <thread>
+
+#include "fusefs/file_reader.h"
+#include "fusefs/statistics.h"
+
+namespace pyram {
+
+class BlockStorer {
+ public:
+  // Puts bytes into the kernel's cache of a file; false when the kernel does not take them.
+  using Store = std::function<bool(InodeRef, std::uint64_t, std::span<const std::byte>)>;
+
+  // Pins that it holds at once.
+  static constexpr std::size_t kReaders = 1;
+
+  // Both references have to outlive it, and what `store` uses.
+  BlockStorer(FileReader& reader, Statistics& statistics, Store store);
+
+  // The extent is to be stored, unless too much waits already. Cheap. Thread-safe.
+  void offer(InodeRef file, const Extent& extent);
+
+ private:
+  struct Job {
+    InodeRef file;
+    Extent extent;
+  };
+  // What waits is in the block cache still when its turn comes.
+  static constexpr std::size_t kMostWaiting = 16;
+
+  void work(const std::stop_token& stop);
+
+  FileReader& reader_;
+  Statistics& statistics_;
+  const Store store_;
+  std::mutex mutex_;  // Guards what follows.
+  std::condition_variable_any changed_;
+  std::deque<Job> waiting_;
+
+  std::jthread thread_;  // Last: it ends before what it uses.
+};
+
+}  // namespace pyram
