@@ -13,6 +13,7 @@
 #include "image-builder/bytecode.h"
 #include "image-builder/elf_closure.h"
 #include "image-builder/elf_relr.h"
+#include "image-builder/elf_unwind.h"
 #include "image-builder/embedded.h"
 #include "image-builder/integrity.h"
 #include "image-builder/layout.h"
@@ -95,16 +96,21 @@ std::int64_t image_time(const ImageTree& image) {
   return image.newest;
 }
 
-// Packs what the loader would read at every start. Only where the image's C library knows the
-// packed form, which it says by the name that libraries ask it for.
-void pack_libraries(const ImageTree& image) {
+// Makes the shared libraries smaller: relocations that the loader would read at every start are
+// packed, where the image's C library knows the packed form (which it says by the name that
+// libraries ask it for), and tables that no Python program needs go.
+void improve_libraries(const ImageTree& image) {
   const fs::path libc = image.tree / layout::kLibraries / "libc.so.6";
-  if (!fs::exists(libc) || read_file(libc).find("GLIBC_ABI_DT_RELR") == std::string::npos) return;
+  const bool packs =
+      fs::exists(libc) && read_file(libc).find("GLIBC_ABI_DT_RELR") != std::string::npos;
   for (const fs::path& file : elf_files(image.tree)) {
     const std::string text = read_file(file);
     const auto view = std::as_bytes(std::span(text));
     std::vector<std::byte> bytes(view.begin(), view.end());
-    if (pack_relative_relocations(bytes, file.lexically_relative(image.tree)).packed == 0) continue;
+    const std::string name = file.lexically_relative(image.tree);
+    const bool packed = packs && pack_relative_relocations(bytes, name).packed != 0;
+    const bool dropped = drop_unwind_tables(bytes, name) != 0;
+    if (!packed && !dropped) continue;
     const fs::perms mode = fs::status(file).permissions();
     write_file(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     fs::permissions(file, mode);
@@ -155,6 +161,7 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
     return {};
   }
   fs::remove(provisional);
+  if (options.pack_elf) order_by_use(image.tree, recording);
   write_file(image.tree / layout::kHotList, hot_list(recording, image.folders.sites));
   return recording;
 }
@@ -178,7 +185,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   for (Package& package : source.packages) {
     if (package.version.empty()) package.version = image.facts.pypy_version;
   }
-  if (options.pack_elf) pack_libraries(image);
+  if (options.pack_elf) improve_libraries(image);
   add_licences(source, image);
   for (const std::string& note : image.notes) progress.note(note);
 
@@ -186,13 +193,13 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
 
   fs::create_directories(image.tree / layout::kMetadata);
+  normalise_modes(image.tree);
+  Recording recording;
+  if (options.train) recording = train_tree(options, image, squash, scratch, progress);
   const nlohmann::json manifest = make_manifest({source, image, stripped, bytecode, squash.time});
   write_file(image.tree / layout::kManifest, manifest.dump(1) + "\n");
   write_file(image.tree / layout::kSbom, make_sbom(manifest).dump(1) + "\n");
-  normalise_modes(image.tree);
 
-  Recording recording;
-  if (options.train) recording = train_tree(options, image, squash, scratch, progress);
   progress.phase("compressing the image");
   squash.sort_file = scratch.folder / "sort";
   write_file(squash.sort_file, sort_file(image.tree, recording));

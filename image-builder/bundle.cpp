@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "image-builder/integrity.h"
+#include "image-builder/squashfs_file.h"
 #include "image-builder/supervisor.h"
 #include "support/bundle_layout.h"
 #include "support/error.h"
@@ -91,9 +93,12 @@ void add_application(const BundleOptions& options, const Scratch& scratch, const
   lay_out_application(options.application, folder);
   fs::copy_file(options.image, image);
   fs::permissions(image, fs::perms::owner_write, fs::perm_options::add);
+  // Its Merkle tree is of what it was, and lies where mksquashfs goes on.
+  fs::resize_file(image, trailer_position(read_superblock(image).bytes_used));
   run_or_throw({.arguments = {"mksquashfs", folder.native(), image.native(), "-keep-as-directory",
                               "-no-progress", "-quiet", "-all-root", "-no-xattrs", "-no-recovery"}},
                ExitCode::kCannotWrite, "add the application to a copy of the image");
+  seal(image, {});
 }
 
 int write_bundle(const BundleOptions& options, const Scratch& scratch) {

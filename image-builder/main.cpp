@@ -61,7 +61,7 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
       ->check(CLI::Range(1, 22))
       ->capture_default_str();
   command->add_flag("!--no-elf-packing", options.pack_elf,
-                    "leave the shared libraries' relocations as they are");
+                    "leave the shared libraries as they are: their relocations, tables and order");
   command->add_flag(
       "--columns", options.columns,
       "keep the columns in the bytecode (carets in tracebacks of the image's modules)");

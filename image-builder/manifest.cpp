@@ -5,6 +5,7 @@
 
 #include "image-builder/digest.h"
 #include "image-builder/output.h"
+#include "support/image_layout.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
@@ -31,6 +32,10 @@ void add_licences(const SourceTree& source, ImageTree& image) {
     copy_content(from, image.tree / to);
     image.owners[to.native()] = package;
   }
+}
+
+nlohmann::json file_entry(const fs::path& file) {
+  return {{"size", fs::file_size(file)}, {"digest", sha256_of_file(file).substr(0, 8)}};
 }
 
 nlohmann::json make_manifest(const ManifestParts& parts) {
@@ -75,8 +80,9 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
     if (entry.is_symlink()) {
       files[path] = {{"link", fs::read_symlink(entry.path()).native()}};
     } else if (entry.is_regular_file()) {
-      files[path] = {{"size", entry.file_size()},
-                     {"digest", sha256_of_file(entry.path()).substr(0, 8)}};
+      // What is written after this is not in it.
+      if (path.starts_with(layout::kMetadata)) continue;
+      files[path] = file_entry(entry.path());
       if (const auto owner = image.owners.find(path); owner != image.owners.end()) {
         files[path]["package"] = owner->second;
       }

@@ -26,6 +26,9 @@ struct ManifestParts {
 // Packages of which nothing is in the image are not listed.
 [[nodiscard]] nlohmann::json make_manifest(const ManifestParts& parts);
 
+// What the manifest says of a regular file, but for its package.
+[[nodiscard]] nlohmann::json file_entry(const std::filesystem::path& file);
+
 // Copies the copyright files of the packages that brought files; before make_manifest.
 void add_licences(const SourceTree& source, ImageTree& image);
 

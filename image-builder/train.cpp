@@ -1,7 +1,9 @@
 #include "image-builder/train.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/personality.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,7 +12,11 @@
 #include <cerrno>
 #include <map>
 #include <set>
+#include <span>
+#include <utility>
 
+#include "image-builder/elf_file.h"
+#include "image-builder/elf_order.h"
 #include "image-builder/embedded.h"
 #include "support/error.h"
 #include "support/exec.h"
@@ -108,6 +114,62 @@ class Coverage {
   std::map<std::string, std::set<std::pair<std::uint64_t, std::uint64_t>>> files_;
 };
 
+// What would make two recordings of the same program differ: where the kernel puts things in
+// memory, and which of two processors is faster. Holds for this process and what it starts.
+class SameEveryTime {
+ public:
+  SameEveryTime() {
+    before_ = ::personality(0xffffffff);
+    if (before_ != -1) ::personality(static_cast<unsigned long>(before_) | ADDR_NO_RANDOMIZE);
+    has_processors_ = ::sched_getaffinity(0, sizeof processors_, &processors_) == 0;
+    for (std::size_t i = 0; has_processors_ && i < CPU_SETSIZE; ++i) {
+      if (!CPU_ISSET(i, &processors_)) continue;
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(i, &one);
+      ::sched_setaffinity(0, sizeof one, &one);
+      break;
+    }
+  }
+  ~SameEveryTime() {
+    if (before_ != -1) ::personality(static_cast<unsigned long>(before_));
+    if (has_processors_) ::sched_setaffinity(0, sizeof processors_, &processors_);
+  }
+  SameEveryTime(const SameEveryTime&) = delete;
+  SameEveryTime& operator=(const SameEveryTime&) = delete;
+
+ private:
+  int before_ = -1;
+  bool has_processors_ = false;
+  cpu_set_t processors_{};
+};
+
+// A folder below `work` whose path is as long wherever `work` is: a path's length decides when
+// memory runs out and garbage is collected, and so what is read.
+fs::path of_fixed_length(const fs::path& work, const std::string& name) {
+  constexpr std::size_t kLength = 160;
+  const fs::path path = work / name;
+  const std::size_t length = path.native().size();
+  return length < kLength ? fs::path(path.native() + std::string(kLength - length, '-')) : path;
+}
+
+// Of a program of ours nothing but what it needs; of somebody's all that he has set.
+std::vector<std::string> training_environment(const Training& training) {
+  std::vector<std::string> result = {"PYTHONHASHSEED=0"};
+  if (training.standard) {
+    result.insert(result.end(), {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC0",
+                                 "HOME=/", "TMPDIR=/tmp"});
+    return result;
+  }
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    if (!std::string_view(*entry).starts_with("PYTHONHASHSEED=")) result.emplace_back(*entry);
+  }
+  return result;
+}
+
+// Files of which the loader maps a start's pages out of many others.
+constexpr std::uintmax_t kLargeElf = std::uintmax_t{16} << 20;
+
 // Ranges that follow each other, made one.
 std::vector<HotRange> joined(const std::vector<HotRange>& ranges) {
   std::vector<HotRange> result;
@@ -130,16 +192,19 @@ bool is_in_packages(const std::string& path, const std::vector<std::string>& sit
 }  // namespace
 
 std::vector<Training> standard_trainings(const fs::path& work) {
-  write_file(work / "train_django.py", train_django_program());
-  write_file(work / "train_pymysql.py", train_pymysql_program());
-  return {{"-c pass", {"-c", "pass"}},
-          {"Django", {(work / "train_django.py").native()}},
-          {"PyMySQL", {(work / "train_pymysql.py").native()}}};
+  const fs::path folder = of_fixed_length(work, "programs");
+  fs::create_directories(folder);
+  write_file(folder / "train_django.py", train_django_program());
+  write_file(folder / "train_pymysql.py", train_pymysql_program());
+  return {{"-c pass", {"-c", "pass"}, true},
+          {"Django", {(folder / "train_django.py").native()}, true},
+          {"PyMySQL", {(folder / "train_pymysql.py").native()}, true}};
 }
 
 Recording record(const fs::path& image, const std::vector<Training>& trainings,
                  const fs::path& work) {
-  const fs::path folder = work / "mounted";
+  const SameEveryTime same;
+  const fs::path folder = of_fixed_length(work, "mounted");
   const fs::path file = work / "record";
   fs::create_directory(folder);
   Recording result;
@@ -148,6 +213,7 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
     Command command;
     command.arguments = {(folder / layout::kInterpreter).native()};
     command.arguments.insert(command.arguments.end(), training.words.begin(), training.words.end());
+    command.environment = training_environment(training);
     const Outcome outcome = run(command);
     mount.unmount();
     if (!outcome.ok()) {
@@ -160,6 +226,48 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
   }
   fs::remove(folder);
   return result;
+}
+
+std::vector<std::string> order_by_use(const fs::path& tree, Recording& recording) {
+  std::set<std::string> paths;
+  for (const std::vector<HotRange>& run : recording) {
+    for (const HotRange& range : run) paths.insert(range.path);
+  }
+  std::vector<std::string> changed;
+  for (const std::string& path : paths) {
+    const fs::path file = tree / path;
+    const bool large = fs::is_regular_file(fs::symlink_status(file)) && is_elf(file) &&
+                       fs::file_size(file) >= kLargeElf;
+    if (!large) continue;
+    // What every start reads, and what some programs read.
+    std::vector<std::vector<FileRange>> uses(2);
+    for (std::size_t i = 0; i < recording.size(); ++i) {
+      for (const HotRange& range : recording[i]) {
+        if (range.path == path) uses[i == 0 ? 0 : 1].push_back({range.offset, range.length});
+      }
+    }
+    const std::string text = read_file(file);
+    const auto ordered = order_pages(std::as_bytes(std::span(text)), uses, path);
+    if (!ordered) continue;
+    const fs::perms mode = fs::status(file).permissions();
+    write_file(file, {reinterpret_cast<const char*>(ordered->bytes.data()), ordered->bytes.size()});
+    fs::permissions(file, mode);
+    changed.push_back(path);
+    for (std::vector<HotRange>& run : recording) {
+      std::vector<HotRange> moved;
+      for (HotRange& range : run) {
+        if (range.path != path) {
+          moved.push_back(std::move(range));
+          continue;
+        }
+        for (const FileRange& part : ordered->moved({range.offset, range.length})) {
+          moved.push_back({part.offset, part.length, path});
+        }
+      }
+      run = std::move(moved);
+    }
+  }
+  return changed;
 }
 
 std::string hot_list(const Recording& recording, const std::vector<std::string>& sites) {

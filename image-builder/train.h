@@ -18,6 +18,7 @@ namespace pyram::builder {
 struct Training {
   std::string name;  // For messages.
   std::vector<std::string> words;
+  bool standard = false;  // One of ours: it needs nothing of the caller's environment.
 };
 
 // What each training read, in order of first use. The first one is what every start reads.
@@ -26,12 +27,18 @@ using Recording = std::vector<std::vector<HotRange>>;
 // What the default image is trained on; scripts are written into `work`.
 [[nodiscard]] std::vector<Training> standard_trainings(const std::filesystem::path& work);
 
-// Mounts the image below `work` once for each training and runs it.
+// Mounts the image below `work` once for each training and runs it. The same image and programs
+// give the same recording: they run without address randomisation, with a fixed hash seed, in an
+// environment of their own, on one processor, and below a path of a fixed length.
 // Throws Error: kNoFuse and kMissingTool where nothing can be mounted, kFailed when a program
 // fails.
 [[nodiscard]] Recording record(const std::filesystem::path& image,
                                const std::vector<Training>& trainings,
                                const std::filesystem::path& work);
+
+// Lays out the pages of large ELF files in `tree` by what was read of them (elf_order.h), and has
+// the recording say the same of the new files. Returns their paths, relative to the tree.
+std::vector<std::string> order_by_use(const std::filesystem::path& tree, Recording& recording);
 
 // The text of .pyram/hot. `sites` are the folders of packages: the first file read there is what a
 // group waits for.

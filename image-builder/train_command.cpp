@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "image-builder/integrity.h"
+#include "image-builder/manifest.h"
 #include "image-builder/output.h"
 #include "image-builder/progress.h"
 #include "image-builder/squash.h"
@@ -22,8 +23,9 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   Progress progress(kPhases, false);
   const Superblock superblock = read_superblock(options.image);
   std::vector<std::string> sites;
+  nlohmann::json manifest;
   try {
-    const auto manifest = nlohmann::json::parse(read_from_image(options.image, layout::kManifest));
+    manifest = nlohmann::json::parse(read_from_image(options.image, layout::kManifest));
     sites = manifest.at("python").at("sites").get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception& error) {
     throw Error(ExitCode::kBadImage, "cannot use the manifest of " + quote(options.image.native()) +
@@ -32,11 +34,15 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   progress.phase("running " + quote(options.program.front()));
   std::vector<Training> trainings = standard_trainings(scratch.folder);
   trainings.push_back({options.program.front(), options.program});
-  const Recording recording = record(options.image, trainings, scratch.folder);
+  Recording recording = record(options.image, trainings, scratch.folder);
 
   progress.phase("unpacking the image");
   const fs::path tree = scratch.folder / "image";
   unpack_image(options.image, tree);
+  for (const std::string& path : order_by_use(tree, recording)) {
+    manifest["files"][path].update(file_entry(tree / path));
+  }
+  write_file(tree / layout::kManifest, manifest.dump(1) + "\n");
   write_file(tree / layout::kHotList, hot_list(recording, sites));
 
   progress.phase("compressing the image");

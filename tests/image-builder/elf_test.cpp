@@ -2,6 +2,7 @@
 // this machine makes.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -9,7 +10,9 @@
 
 #include "image-builder/elf_closure.h"
 #include "image-builder/elf_file.h"
+#include "image-builder/elf_order.h"
 #include "image-builder/elf_relr.h"
+#include "image-builder/elf_unwind.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "tests/support/catch.h"
@@ -124,6 +127,110 @@ TEST_CASE("a library with packed relocations is loaded with the same data") {
   }
 }
 
+TEST_CASE("a library whose pages lie in another order is loaded as the same program") {
+  const TemporaryFolder folder;
+  // Code, constants, data and zeros of many pages each; a sum over all of it says whether each is
+  // where it belongs.
+  std::ofstream(folder / "pages.c") << kTables << R"(
+#define F(n) __attribute__((aligned(4096))) int f##n(int x) { return x * n + f_next[n](x ^ n); }
+static int stop(int x) { return x; }
+static int (*const f_next[8])(int) = {stop, stop, stop, stop, stop, stop, stop, stop};
+F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
+static const unsigned char constants[300000] = {[0] = 3, [100000] = 5, [299999] = 7};
+static unsigned char data[300000] = {[1] = 11, [150000] = 13, [299998] = 17};
+static unsigned char zeros[300000];
+long sum(void) {
+  long result = 0;
+  for (int i = 0; i < 300000; ++i) {
+    result += (long)i * (constants[i] + data[i]) + zeros[i];
+    zeros[i] = 1;
+  }
+  return result + f0(1) + f1(2) + f2(3) + f3(4) + f4(5) + f5(6) + f6(7) + f7(8);
+}
+)";
+  const fs::path original = folder / "original.so";
+  compile(folder / "pages.c", original);
+  const std::vector<std::byte> bytes = bytes_of(original);
+  const Library before(::dlopen(original.c_str(), RTLD_NOW | RTLD_LOCAL));
+  REQUIRE(before);
+  const auto sum = [](void* library) {
+    return reinterpret_cast<long (*)()>(::dlsym(library, "sum"))();
+  };
+  const long expected = sum(before.get());
+
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::vector<FileRange>> uses(static_cast<std::size_t>(round % 3));
+    for (auto& ranges : uses) {
+      for (int i = 0; i < 6; ++i) ranges.push_back({random() % bytes.size(), random() % 90000});
+    }
+    const auto ordered = order_pages(bytes, uses, "original.so");
+    REQUIRE(ordered);
+    const fs::path file = folder / ("ordered" + std::to_string(round) + ".so");
+    std::ofstream(file, std::ios::binary)
+        .write(reinterpret_cast<const char*>(ordered->bytes.data()),
+               static_cast<std::streamsize>(ordered->bytes.size()));
+    const Library after(::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL));
+    if (!after) FAIL(::dlerror());
+    CHECK(sum(after.get()) == expected);
+    CHECK(loaded_table(before.get(), "table", "table_size") ==
+          loaded_table(after.get(), "table", "table_size"));
+    // Each byte that was used is found where it is said to be.
+    for (const auto& ranges : uses) {
+      for (const FileRange& range : ranges) {
+        for (const FileRange& part : ordered->moved(range)) {
+          CHECK(part.offset + part.length <= ordered->bytes.size());
+        }
+      }
+    }
+    // What has been laid out once can be laid out again.
+    const auto again = order_pages(ordered->bytes, {{{0, 9000}}}, "ordered.so");
+    REQUIRE(again);
+    CHECK(read_elf_facts(file).needed == read_elf_facts(original).needed);
+  }
+}
+
+TEST_CASE("pages that are used alike come to lie side by side") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "big.c") << "char big[1 << 20] = {1};\n";
+  compile(folder / "big.c", folder / "big.so");
+  const std::vector<std::byte> bytes = bytes_of(folder / "big.so");
+  // Four places, far apart, in what is mostly `big`.
+  std::vector<FileRange> used;
+  for (std::uint64_t i = 1; i <= 4; ++i) used.push_back({200000 * i, 4096});
+  const auto ordered = order_pages(bytes, {used}, "big.so");
+  REQUIRE(ordered);
+  std::vector<std::uint64_t> places;
+  for (const FileRange& range : used) {
+    for (const FileRange& part : ordered->moved(range)) places.push_back(part.offset);
+  }
+  const auto [least, most] = std::minmax_element(places.begin(), places.end());
+  CHECK(*most - *least < 16 * 4096);
+}
+
+TEST_CASE("a library without tables for unwinding works, and C++ keeps its own") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "f.c") << "int twice(int x) { return 2 * x; }\n";
+  compile(folder / "f.c", folder / "c.so", {"-Wl,-soname,c.so"});
+  std::vector<std::byte> bytes = bytes_of(folder / "c.so");
+  CHECK(drop_unwind_tables(bytes, "c.so") > 0);
+  CHECK(drop_unwind_tables(bytes, "c.so") == 0);
+  std::ofstream(folder / "c2.so", std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  const Library after(::dlopen((folder / "c2.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  REQUIRE(after);
+  CHECK(reinterpret_cast<int (*)(int)>(::dlsym(after.get(), "twice"))(21) == 42);
+
+  std::ofstream(folder / "thrower.cpp")
+      << "int f() { try { throw 1; } catch (int i) { return i; } }";
+  compile(folder / "thrower.cpp", folder / "cpp.so", {"-Wl,-soname,cpp.so", "-lstdc++"});
+  std::vector<std::byte> cpp = bytes_of(folder / "cpp.so");
+  CHECK(drop_unwind_tables(cpp, "cpp.so") == 0);
+  std::vector<std::byte> libc = bytes_of("/lib/x86_64-linux-gnu/libc.so.6");
+  CHECK(drop_unwind_tables(libc, "libc.so.6") == 0);
+}
+
 TEST_CASE("a broken ELF file is an error, never a crash") {
   const TemporaryFolder folder;
   std::ofstream(folder / "tables.c") << kTables;
@@ -149,6 +256,8 @@ TEST_CASE("a broken ELF file is an error, never a crash") {
     }
     try {
       const ElfFacts facts = ElfView(bad, "bad.so").facts();
+      (void)order_pages(bad, {{{0, 5000}}}, "bad.so");
+      if (round % 4 == 0) (void)drop_unwind_tables(bad, "bad.so");
       (void)pack_relative_relocations(bad, "bad.so");
     } catch (const pyram::Error& error) {
       CHECK(std::string(error.what()).find('\n') == std::string::npos);
