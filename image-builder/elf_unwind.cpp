@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <string_view>
 
 #include "image-builder/elf_file.h"
@@ -15,13 +16,16 @@ constexpr std::uint8_t kVersion = 1;
 constexpr std::uint8_t kRelativeWord = 0x1b;  // DW_EH_PE_pcrel | DW_EH_PE_sdata4
 constexpr std::uint64_t kWordAt = 4;
 
-bool may_be_unwound(const ElfFacts& facts) {
+bool may_be_unwound(const ElfFacts& facts, const std::string& file) {
   // glibc ends threads by unwinding through its own functions.
   constexpr std::array<std::string_view, 7> kOwn = {
       "libc.so", "libm.so", "ld-linux", "libgcc_s", "libstdc++.so", "libpthread.so", "ld-musl"};
-  if (facts.soname.empty()) return true;
+  if (!facts.loader.empty()) return true;  // A program, not a library.
+  // PyPy's library has no name of its own.
+  const std::string own =
+      facts.soname.empty() ? std::filesystem::path(file).filename().native() : facts.soname;
   for (const std::string_view name : kOwn) {
-    if (facts.soname.starts_with(name)) return true;
+    if (own.starts_with(name)) return true;
   }
   return std::any_of(facts.needed.begin(), facts.needed.end(), [](const std::string& name) {
     return name.starts_with("libstdc++") || name.starts_with("libc++");
@@ -43,7 +47,7 @@ std::uint64_t end_of_records(const ElfView& view, std::uint64_t address) {
 
 std::uint64_t drop_unwind_tables(std::vector<std::byte>& bytes, const std::string& name) {
   const ElfView view(bytes, name);
-  if (may_be_unwound(view.facts())) return 0;
+  if (may_be_unwound(view.facts(), name)) return 0;
   const std::vector<Elf64_Phdr> headers = view.program_headers();
   const auto index = std::find_if(headers.begin(), headers.end(), [](const Elf64_Phdr& header) {
     return header.p_type == PT_GNU_EH_FRAME;

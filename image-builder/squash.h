@@ -12,7 +12,7 @@ namespace pyram::builder {
 struct SquashOptions {
   std::string compressor = "zstd";
   int level = 19;                     // Of zstd; other compressors take their own default.
-  std::uint64_t block_size = 131072;  // Bytes.
+  std::uint64_t block_size = 262144;  // Bytes; docs/image-format.md says why.
   std::int64_t time = 0;              // Every time in the image, in seconds since 1970.
   std::filesystem::path sort_file;    // mksquashfs's sort file; may be empty.
 };

@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <set>
 #include <span>
@@ -184,6 +186,20 @@ std::vector<HotRange> joined(const std::vector<HotRange>& ranges) {
   return result;
 }
 
+// What cold files are sorted by: programs, then modules, then the rest by kind. A module's source
+// and its bytecode have names and texts in common, so they lie side by side.
+std::string place_by_kind(const std::string& path, bool is_program) {
+  if (is_program) return "0";
+  const fs::path name(path);
+  const std::string extension = name.extension().native();
+  if (extension == ".py") return "1" + (name.parent_path() / name.stem()).native();
+  if (extension == ".pyc") {
+    // FOLDER/__pycache__/NAME.TAG.pyc
+    return "1" + (name.parent_path().parent_path() / name.stem().stem()).native();
+  }
+  return "2" + extension;
+}
+
 bool is_in_packages(const std::string& path, const std::vector<std::string>& sites) {
   return std::any_of(sites.begin(), sites.end(),
                      [&](const std::string& site) { return path.starts_with(site + "/"); });
@@ -293,22 +309,24 @@ std::string hot_list(const Recording& recording, const std::vector<std::string>&
 }
 
 std::string sort_file(const fs::path& tree, const Recording& recording) {
-  // Higher is earlier; 32,767 is the highest that mksquashfs takes.
-  int priority = 32767;
-  constexpr int kLowestHot = 1000;
+  // Higher is earlier; mksquashfs takes numbers of 16 bits.
+  int priority = std::numeric_limits<std::int16_t>::max();
   std::map<std::string, int> priorities;
+  const auto add = [&](const std::string& path) {
+    const bool is_new = priorities.emplace(path, priority).second;
+    if (is_new && priority > std::numeric_limits<std::int16_t>::min()) --priority;
+  };
   for (const std::vector<HotRange>& run : recording) {
-    for (const HotRange& range : run) {
-      if (priority > kLowestHot && priorities.emplace(range.path, priority).second) --priority;
-    }
+    for (const HotRange& range : run) add(range.path);
   }
-  static const std::vector<std::string> kinds = {".so", ".pyc", ".py", ".mo", ".js", ".css"};
+  std::vector<std::pair<std::string, std::string>> others;  // What to sort by; the path.
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(tree)) {
     if (!entry.is_regular_file() || entry.is_symlink()) continue;
-    const auto kind = std::find(kinds.begin(), kinds.end(), entry.path().extension().native());
-    const int by_kind = 100 * static_cast<int>(kinds.end() - kind);
-    priorities.emplace(entry.path().lexically_relative(tree).native(), by_kind);
+    const std::string path = entry.path().lexically_relative(tree).native();
+    others.emplace_back(place_by_kind(path, is_elf(entry.path())), path);
   }
+  std::sort(others.begin(), others.end());
+  for (const auto& [place, path] : others) add(path);
   std::string text;
   for (const auto& [path, value] : priorities) {
     if (!fs::is_regular_file(fs::symlink_status(tree / path))) continue;

@@ -45,8 +45,8 @@ std::vector<std::string> order_by_use(const std::filesystem::path& tree, Recordi
 [[nodiscard]] std::string hot_list(const Recording& recording,
                                    const std::vector<std::string>& sites);
 
-// mksquashfs's sort file for a tree: hot files in start order, then the others by kind, since
-// files of a kind compress better side by side.
+// mksquashfs's sort file for a tree: hot files in start order, then the others so that what is like
+// each other lies side by side, which compresses better.
 [[nodiscard]] std::string sort_file(const std::filesystem::path& tree, const Recording& recording);
 
 struct TrainOptions {
