@@ -63,7 +63,7 @@ class BlockCache {
   // kernel is told to forget the image's own bytes of a block once they are read. `image` and
   // `statistics` have to outlive the cache. Throws Error when there is no address space.
   BlockCache(const Image& image, Statistics& statistics, std::size_t bytes, std::size_t readers,
-             bool drop_stored);
+             bool drop_stored = false);
   ~BlockCache();
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;

@@ -13,6 +13,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <thread>
@@ -36,6 +37,10 @@ class BlockStorer {
   // The extent is to be stored, unless too much waits already. Cheap. Thread-safe.
   void offer(InodeRef file, const Extent& extent);
 
+  // Stops, and calls `then` once no store is under way any more. Does not wait: until then READs
+  // have to be answered. Called once at most. Thread-safe.
+  void stop(std::function<void()> then);
+
  private:
   struct Job {
     InodeRef file;
@@ -45,6 +50,8 @@ class BlockStorer {
   static constexpr std::size_t kMostWaiting = 16;
 
   void work(const std::stop_token& stop);
+  // The next one; nothing when it is time to stop.
+  [[nodiscard]] std::optional<Job> next(const std::stop_token& stop);
 
   FileReader& reader_;
   Statistics& statistics_;
@@ -52,6 +59,8 @@ class BlockStorer {
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;
   std::deque<Job> waiting_;
+  bool finished_ = false;
+  std::function<void()> when_finished_;
 
   std::jthread thread_;  // Last: it ends before what it uses.
 };

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -121,14 +122,15 @@ class Worker {
       file_system_.on_reload([this](auto answer) { reload_.ask(std::move(answer)); });
     }
     // Forks, so it comes before the threads.
-    std::unique_ptr<Prefetcher> prefetcher = make_prefetcher();
+    Background background{.prefetcher = make_prefetcher(), .storer = {}};
     Session session(file_system_, std::move(device_), options_.debug);
     // Signals that come to a process group come to its supervisor too, which is the one to act.
     const UniqueFd signals = kind_ == WorkerKind::kProcess ? open_signals() : UniqueFd();
     control_.send(Word::kPrepared);
     if (!wait_for_go()) return;
     if (kind_ == WorkerKind::kProcess && options_.confine) {
-      facts_.confinement = confine({.helper = prefetcher ? prefetcher->helper() : -1});
+      facts_.confinement =
+          confine({.helper = background.prefetcher ? background.prefetcher->helper() : -1});
     }
     if (!is_first_) {
       session.take_over();
@@ -137,29 +139,42 @@ class Worker {
     const auto store = [&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
       return session.store(*image_, file, offset, bytes);
     };
-    std::optional<BlockStorer> storer;
     if (!recorder_ && !memory_plan_.is_short) {
-      storer.emplace(reader_, statistics_, store);
+      background.storer.emplace(reader_, statistics_, store);
       file_system_.on_block_again(
-          [&](InodeRef file, const Extent& extent) { storer->offer(file, extent); });
+          [&](InodeRef file, const Extent& extent) { background.storer->offer(file, extent); });
     }
     session.start(threads_);
-    if (prefetcher) prefetcher->start(store);
+    if (background.prefetcher) background.prefetcher->start(store);
     try {
-      serve(session, prefetcher.get(), signals.get());
+      serve(session, background, signals.get());
     } catch (const std::exception& error) {
       // Only the end of the mount wakes the threads that wait for the kernel: no way to go on.
       log_.error(error.what());
       ::_exit(static_cast<int>(ExitCode::kFailed));
     }
-    // The prefetcher is told of requests, and stores into the session: so it ends between the two.
+    // They are told of requests, and store into the session: so they end between the two.
     session.join();
-    storer.reset();
-    prefetcher.reset();
+    background.storer.reset();
+    background.prefetcher.reset();
     if (recorder_) recorder_->write();
   }
 
  private:
+  // What stores into the kernel's cache besides answering.
+  struct Background {
+    std::unique_ptr<Prefetcher> prefetcher;
+    std::optional<BlockStorer> storer;
+
+    // Calls `then` once no store is under way any more. Does not wait.
+    void stop(std::function<void()> then) {
+      const auto stop_storer = [this, then = std::move(then)] {
+        storer ? storer->stop(then) : then();
+      };
+      prefetcher ? prefetcher->stop(stop_storer) : stop_storer();
+    }
+  };
+
   // Not where another worker prefetched before us: the kernel has what it stored, and what it died
   // of may have been just that.
   std::unique_ptr<Prefetcher> make_prefetcher() {
@@ -197,7 +212,7 @@ class Worker {
 
   enum Waiting : std::size_t { kControl, kEnded, kSignals, kQuiet, kCount };
 
-  void serve(Session& session, Prefetcher* prefetcher, int signals) {
+  void serve(Session& session, Background& background, int signals) {
     std::array<pollfd, kCount> waiting{};
     waiting[kControl] = {control_.descriptor(), POLLIN, 0};
     waiting[kEnded] = {session.ended(), POLLIN, 0};
@@ -219,9 +234,8 @@ class Worker {
         if (message->word == Word::kRefused) reload_.answer(message->text);
         if (message->word == Word::kDrain) {
           reload_.answer({});
-          // Somebody has to answer for the pages that it may be waiting for.
-          if (prefetcher == nullptr) return session.drain();
-          prefetcher->stop([descriptor = quiet_.get()] {
+          // Somebody has to answer for the pages that they may be waiting for.
+          background.stop([descriptor = quiet_.get()] {
             const std::uint64_t one = 1;
             [[maybe_unused]] const ssize_t ignored = ::write(descriptor, &one, sizeof(one));
           });
@@ -253,7 +267,7 @@ class Worker {
   Wire wire_;
   Log log_;
   DaemonFacts facts_;
-  UniqueFd quiet_{::eventfd(0, EFD_CLOEXEC)};  // Readable once the prefetcher stopped.
+  UniqueFd quiet_{::eventfd(0, EFD_CLOEXEC)};  // Readable once the background stopped.
   bool is_first_;                              // No worker served this mount before.
   UniqueFd device_;
   std::unique_ptr<Image> image_;
