@@ -65,7 +65,8 @@ bool restrict_by_landlock() {
     size += sizeof(rules.network);
   }
   if (version >= 6) {
-    rules.scopes = 3;  // Abstract sockets and signals.
+    // Abstract sockets. Not signals: the helper, which may be killed, is outside.
+    rules.scopes = 1;
     size += sizeof(rules.scopes);
   }
   const UniqueFd ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &rules, size, 0)));

@@ -7,6 +7,22 @@
 
 namespace pyram {
 
+namespace {
+
+// Whether an INIT says that the kernel can send requests again.
+bool says_resend(std::span<const std::byte> init) {
+  // FUSE_HAS_RESEND of Linux 6.9, bit 39 of the flags, of which the upper half is a field of its
+  // own. Newer than Debian 12's headers.
+  constexpr std::size_t kUpperFlags = sizeof(fuse_in_header) + 16;
+  constexpr std::uint32_t kHasResend = 1U << (39 - 32);
+  std::uint32_t flags = 0;
+  if (init.size() < kUpperFlags + sizeof(flags)) return false;
+  std::memcpy(&flags, &init[kUpperFlags], sizeof(flags));
+  return (flags & kHasResend) != 0;
+}
+
+}  // namespace
+
 void Connection::save_init(std::span<const std::byte> request) {
   const std::size_t size = std::min(request.size(), init_.size());
   std::copy_n(request.begin(), size, init_.begin());
@@ -14,6 +30,7 @@ void Connection::save_init(std::span<const std::byte> request) {
   const auto length = static_cast<std::uint32_t>(size);
   std::memcpy(&init_[offsetof(fuse_in_header, len)], &length, sizeof(length));
   init_size_.store(length);
+  resends_.store(says_resend(std::span(init_).first(size)), std::memory_order_relaxed);
 }
 
 std::span<const std::byte> Connection::init() const {
@@ -24,17 +41,6 @@ std::uint64_t Connection::init_id() const {
   std::uint64_t id = 0;
   std::memcpy(&id, &init_[offsetof(fuse_in_header, unique)], sizeof(id));
   return id;
-}
-
-bool Connection::kernel_resends() const {
-  // FUSE_HAS_RESEND of Linux 6.9, bit 39 of the flags, of which the upper half is a field of its
-  // own. Newer than Debian 12's headers.
-  constexpr std::size_t kUpperFlags = sizeof(fuse_in_header) + 16;
-  constexpr std::uint32_t kHasResend = 1U << (39 - 32);
-  if (init_size_.load(std::memory_order_relaxed) < kUpperFlags + 4) return false;
-  std::uint32_t flags = 0;
-  std::memcpy(&flags, &init_[kUpperFlags], sizeof(flags));
-  return (flags & kHasResend) != 0;
 }
 
 // The kernel counts requests up by two: so the slots of those in flight rarely meet.

@@ -28,7 +28,7 @@ class Connection {
   [[nodiscard]] std::uint64_t init_id() const;
   // Whether the kernel gives requests that were not answered again when it is asked to, as INIT
   // says. Where it does, what follows need not be used.
-  [[nodiscard]] bool kernel_resends() const;
+  [[nodiscard]] bool kernel_resends() const { return resends_.load(std::memory_order_relaxed); }
 
   // Where a thread has the kernel put the header of a request: a process that is killed while it
   // takes one never gets to begin(). Each thread has a number of its own; kThreads of them have
@@ -51,6 +51,7 @@ class Connection {
 
   std::array<std::byte, 256> init_{};
   std::atomic<std::uint32_t> init_size_ = 0;
+  std::atomic<bool> resends_ = false;
   std::atomic<bool> open_ = false;
   std::array<std::atomic<std::uint64_t>, kMostInFlight> in_flight_{};  // 0: free.
   std::array<Header, kThreads> headers_{};

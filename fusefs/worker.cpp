@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -303,11 +305,28 @@ int work(const Options& options, const Control& control, WorkerHandles handles,
 
 int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) noexcept {
   const Control control(std::move(handles.control));
-  const int code = work(options, control, std::move(handles), kind);
-  // A supervisor takes a closed socket for the end of the process, and ends it: so it has to be.
-  // And what the supervisor's copies of its objects have to do at their end is not ours to do.
-  if (kind == WorkerKind::kProcess) ::_exit(code);
-  return code;
+  if (kind == WorkerKind::kThread) return work(options, control, std::move(handles), kind);
+
+  // A process that is killed keeps its descriptors while one of its threads can't die, and one that
+  // puts pages into the kernel's cache can't while a page is being read: by a request that only the
+  // next worker answers. So this thread has descriptors of its own, which go when it does, and the
+  // others don't have this one.
+  const int alive = handles.alive.release();
+  std::promise<void> alone;
+  int code = 0;
+  std::thread serving([&, separate = alone.get_future()]() mutable {
+    separate.wait();
+    ::close(alive);
+    code = work(options, control, std::move(handles), kind);
+  });
+  if (::unshare(CLONE_FILES) != 0) ::_exit(static_cast<int>(ExitCode::kFailed));
+  ::close_range(0, static_cast<unsigned>(alive) - 1, 0);
+  ::close_range(static_cast<unsigned>(alive) + 1, ~0U, 0);
+  alone.set_value();
+  if (options.confine) static_cast<void>(confine({}));
+  serving.join();
+  // What the supervisor's copies of its objects have to do at their end is not ours to do.
+  ::_exit(code);
 }
 
 }  // namespace pyram

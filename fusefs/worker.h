@@ -14,6 +14,7 @@ struct WorkerHandles {
   UniqueFd device;  // The open /dev/fuse of the mount.
   UniqueFd image;   // The same file for every worker, whatever its path leads to by now.
   UniqueFd state;   // Of a SharedMemory.
+  UniqueFd alive;   // Closed by the end of a process, and by nothing else: see run_worker().
 };
 
 // How a worker is run.

@@ -21,12 +21,25 @@ namespace {
 
 // Where a worker finds its handles, in the order of WorkerHandles.
 constexpr int kFirstHandle = STDERR_FILENO + 1;
-constexpr int kHandles = 4;
+constexpr int kHandles = 5;
 
 UniqueFd copy_of(int descriptor) {
   UniqueFd copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, kFirstHandle));
   if (!copy) throw system_error(ExitCode::kFailed, errno, "copy a descriptor");
   return copy;
+}
+
+struct Pipe {
+  UniqueFd reader;
+  UniqueFd writer;
+};
+
+Pipe make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    throw system_error(ExitCode::kFailed, errno, "make a pipe");
+  }
+  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 // In a new process: nothing is open but the standard descriptors and the handles. False when that
@@ -79,29 +92,34 @@ WorkerHandles inherited_handles() {
   return {.control = UniqueFd(kFirstHandle),
           .device = UniqueFd(kFirstHandle + 1),
           .image = UniqueFd(kFirstHandle + 2),
-          .state = UniqueFd(kFirstHandle + 3)};
+          .state = UniqueFd(kFirstHandle + 3),
+          .alive = UniqueFd(kFirstHandle + 4)};
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
                                                    const WorkerFiles& files) {
   auto ends = Control::make_pair();
+  Pipe alive = make_pipe();
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
   if (child == 0) {
     end_with_parent(parent);
     leave_standard_descriptors(options.foreground);
-    if (!keep_handles({ends.second.descriptor(), files.device, files.image, files.state}))
+    if (!keep_handles(
+            {ends.second.descriptor(), files.device, files.image, files.state, alive.writer.get()}))
       ::_exit(1);
     ::_exit(run_worker(options, inherited_handles(), WorkerKind::kProcess));
   }
-  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ends.first), child));
+  return std::unique_ptr<WorkerProcess>(
+      new WorkerProcess(std::move(ends.first), child, std::move(alive.reader)));
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
                                                    const std::vector<std::string>& arguments,
                                                    const WorkerFiles& files) {
   auto ends = Control::make_pair();
+  Pipe alive = make_pipe();
   std::vector<std::string> words = arguments;
   words.insert(words.begin() + (words.empty() ? 0 : 1), {"--worker", kWorkerProtocol});
   const std::vector<char*> pointers = exec_pointers(words);
@@ -110,12 +128,14 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
   if (child == 0) {
     end_with_parent(parent);
-    if (!keep_handles({ends.second.descriptor(), files.device, files.image, files.state}))
+    if (!keep_handles(
+            {ends.second.descriptor(), files.device, files.image, files.state, alive.writer.get()}))
       ::_exit(1);
     ::execv(program.c_str(), pointers.data());
     ::_exit(127);
   }
-  return std::unique_ptr<WorkerProcess>(new WorkerProcess(std::move(ends.first), child));
+  return std::unique_ptr<WorkerProcess>(
+      new WorkerProcess(std::move(ends.first), child, std::move(alive.reader)));
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& options,
@@ -124,8 +144,9 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
   WorkerHandles handles{.control = copy_of(ends.second.descriptor()),
                         .device = copy_of(files.device),
                         .image = copy_of(files.image),
-                        .state = copy_of(files.state)};
-  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), -1));
+                        .state = copy_of(files.state),
+                        .alive = UniqueFd()};
+  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), -1, UniqueFd()));
   worker->thread_ =
       std::thread([raw = worker.get(), &options, handles = std::move(handles)]() mutable {
         raw->thread_code_ = run_worker(options, std::move(handles), WorkerKind::kThread);
@@ -133,12 +154,9 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
   return worker;
 }
 
-WorkerProcess::WorkerProcess(Control control, pid_t pid) : control_(std::move(control)), pid_(pid) {
-  if (pid_ <= 0) return;
-  // PIDFD_THREAD of Linux 6.9, newer than Debian 12's headers.
-  constexpr unsigned kOneThread = O_EXCL;
-  process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-  main_thread_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, kOneThread)));
+WorkerProcess::WorkerProcess(Control control, pid_t pid, UniqueFd alive)
+    : control_(std::move(control)), pid_(pid), alive_(std::move(alive)) {
+  if (pid_ > 0) process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
 }
 
 WorkerProcess::~WorkerProcess() {

@@ -52,7 +52,7 @@ class WorkerProcess {
   //
   // That can be long before the process is gone: a thread that puts bytes into the kernel's cache
   // waits for pages that are being read, which another worker has to answer first.
-  [[nodiscard]] int ended() const { return main_thread_ ? main_thread_.get() : process_.get(); }
+  [[nodiscard]] int ended() const { return alive_.get(); }
 
   struct End {
     bool clean = false;  // It did what it was to do.
@@ -65,13 +65,13 @@ class WorkerProcess {
   bool reap();
 
  private:
-  WorkerProcess(Control control, pid_t pid);
+  WorkerProcess(Control control, pid_t pid, UniqueFd alive);
 
   Control control_;
   pid_t pid_ = -1;  // -1: a thread, or reaped.
   int status_ = 0;  // As waitpid() gave it.
   UniqueFd process_;
-  UniqueFd main_thread_;  // None before Linux 6.9.
+  UniqueFd alive_;  // A pipe's end, of which the worker has the other.
   int thread_code_ = 0;
   std::thread thread_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
