@@ -151,7 +151,12 @@ class Supervisor {
       worker_ended();
     } else if (waiting[kWorker].revents != 0) {
       const auto message = worker_->control().receive();
-      message ? hear(*message) : worker_ended();
+      if (message) {
+        hear(*message);
+      } else {
+        worker_->expect_end();
+        worker_ended();
+      }
     }
     std::erase_if(leftovers_, [](const auto& worker) { return worker->reap(); });
     if (is_ready_ && !ended_) look_idle();

@@ -235,7 +235,6 @@ class Worker {
         if (!message) throw Error(ExitCode::kFailed, "the supervisor is gone");
         if (message->word == Word::kRefused) reload_.answer(message->text);
         if (message->word == Word::kDrain) {
-          reload_.answer({});
           // Somebody has to answer for the pages that they may be waiting for.
           background.stop([descriptor = quiet_.get()] {
             const std::uint64_t one = 1;
@@ -243,12 +242,18 @@ class Worker {
           });
         }
       }
-      if ((waiting[kQuiet].revents & POLLIN) != 0) return session.drain();
+      if ((waiting[kQuiet].revents & POLLIN) != 0) return end_for_another(session);
       if (idle.look(statistics_.all_requests()).give_back_memory) give_back_memory();
     }
     if (!session.unmounted()) {
       throw Error(ExitCode::kFailed, "the connection to the kernel is broken");
     }
+  }
+
+  // Whoever asked for it is told when nothing that comes from now on is answered by us.
+  void end_for_another(Session& session) {
+    session.drain();
+    reload_.answer({});
   }
 
   void give_back_memory() {

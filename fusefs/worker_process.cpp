@@ -165,6 +165,14 @@ WorkerProcess::~WorkerProcess() {
   if (thread_.joinable()) thread_.detach();
 }
 
+void WorkerProcess::expect_end() const {
+  if (pid_ <= 0) return;
+  pollfd waiting{alive_.get(), POLLIN, 0};
+  constexpr int kMilliseconds = 1000;
+  while (::poll(&waiting, 1, kMilliseconds) < 0 && errno == EINTR) {
+  }
+}
+
 WorkerProcess::End WorkerProcess::wait() {
   if (thread_.joinable()) {
     thread_.join();

@@ -54,6 +54,10 @@ class WorkerProcess {
   // waits for pages that are being read, which another worker has to answer first.
   [[nodiscard]] int ended() const { return alive_.get(); }
 
+  // REQUIRES: its end of control() is closed, which is the last thing before its end. Gives it the
+  // time for that.
+  void expect_end() const;
+
   struct End {
     bool clean = false;  // It did what it was to do.
     std::string how;     // "was ended by signal 11 (Segmentation fault)"
