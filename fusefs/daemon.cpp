@@ -216,7 +216,8 @@ class Supervisor {
       ended_ = true;
       return;
     }
-    if (!is_ready_ || !supervised()) {
+    // One that had agreed with the kernel already can be replaced, told or not.
+    if (!(*memory_)->connection.is_open() || !supervised()) {
       if (failure_) throw Error(*failure_);
       throw Error(ExitCode::kFailed, "cannot serve the mount: the worker " + end.how +
                                          " before it could serve; report it");

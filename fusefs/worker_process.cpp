@@ -121,7 +121,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
   auto ends = Control::make_pair();
   Pipe alive = make_pipe();
   std::vector<std::string> words = arguments;
-  words.insert(words.begin() + (words.empty() ? 0 : 1), {"--worker", kWorkerProtocol});
+  if (words.empty()) throw Error(ExitCode::kFailed, "cannot see how this program was called");
+  words.insert(words.begin() + 1, {"--worker", kWorkerProtocol});
   const std::vector<char*> pointers = exec_pointers(words);
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
