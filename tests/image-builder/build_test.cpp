@@ -113,6 +113,22 @@ TEST_CASE("a build that fails leaves nothing and says why on one line") {
     check_failure(run_build({"--from", "dir:" + (folder / "pypy").native()}), ExitCode::kBadSource,
                   "program file");
   }
+  SECTION("a broken library") {
+    const fs::path prefix = small_pypy(folder);
+    for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "lib/pyram")) {
+      if (entry.path().filename().native().starts_with("libexpat")) {
+        fs::copy_file(entry.path(), prefix / "lib/broken.so");
+      }
+    }
+    fs::path stdlib;
+    for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "lib")) {
+      if (entry.path().filename().native().starts_with("pypy3")) stdlib = entry.path();
+    }
+    fs::rename(prefix / "lib/broken.so", stdlib / "broken.so");
+    fs::resize_file(stdlib / "broken.so", 3000);
+    check_failure(run_build({"--from", "dir:" + prefix.native()}), ExitCode::kBadSource,
+                  "broken.so");
+  }
   SECTION("no network") {
     check_failure(run_build({"--mirror", "http://127.0.0.1:9/debian"}), ExitCode::kBadSource,
                   "fetch");
