@@ -141,7 +141,8 @@ void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode
 Recording train_tree(const BuildOptions& options, const ImageTree& image, SquashOptions squash,
                      const Scratch& scratch, Progress& progress) {
   progress.phase("training");
-  std::vector<Training> trainings = standard_trainings(scratch.folder);
+  const TrainingFolder folder(scratch.folder);
+  std::vector<Training> trainings = standard_trainings(folder.path());
   for (const std::string& script : options.trainings) {
     trainings.push_back({script, {fs::absolute(script).native()}});
   }
@@ -150,7 +151,7 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
   Recording recording;
   try {
     make_squashfs(image.tree, provisional, squash);
-    recording = record(provisional, trainings, scratch.folder);
+    recording = record(provisional, trainings, folder.path());
   } catch (const Error& error) {
     // An image without a hot list is a whole one, if slower to start; one that was to be trained
     // on somebody's script isn't.
@@ -233,8 +234,10 @@ int build_image(const BuildOptions& given) {
   }
   // Packages' files keep the modes that they come with, and ours get the usual ones.
   ::umask(022);
-  return supervise(choose_work_dir(options.work_dir, options.output), options.output,
-                   [&](const Scratch& scratch) { return build_in(options, scratch); });
+  const int code = supervise(choose_work_dir(options.work_dir, options.output), options.output,
+                             [&](const Scratch& scratch) { return build_in(options, scratch); });
+  remove_training_folder();
+  return code;
 }
 
 }  // namespace pyram::builder

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/personality.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,15 +148,6 @@ class SameEveryTime {
   cpu_set_t processors_{};
 };
 
-// A folder below `work` whose path is as long wherever `work` is: a path's length decides when
-// memory runs out and garbage is collected, and so what is read.
-fs::path of_fixed_length(const fs::path& work, const std::string& name) {
-  constexpr std::size_t kLength = 160;
-  const fs::path path = work / name;
-  const std::size_t length = path.native().size();
-  return length < kLength ? fs::path(path.native() + std::string(kLength - length, '-')) : path;
-}
-
 // Of a program of ours nothing but what it needs; of somebody's all that he has set.
 std::vector<std::string> training_environment(const Training& training) {
   std::vector<std::string> result = {"PYTHONHASHSEED=0"};
@@ -167,6 +160,23 @@ std::vector<std::string> training_environment(const Training& training) {
     if (!std::string_view(*entry).starts_with("PYTHONHASHSEED=")) result.emplace_back(*entry);
   }
   return result;
+}
+
+// The same at every build, since a program's path is part of what it works with: it decides how
+// tables of names are filled, and so which code runs.
+constexpr char kTrainingFolder[] = "/tmp/pyram-training";
+constexpr char kMountName[] = "mounted";
+constexpr char kRecordName[] = "record";
+constexpr char kDjangoName[] = "train_django.py";
+constexpr char kPymysqlName[] = "train_pymysql.py";
+
+// Whatever may be in the folder, and nothing below what may be mounted there.
+void remove_entries() noexcept {
+  for (const char* name : {kRecordName, kDjangoName, kPymysqlName}) {
+    ::unlink((std::string(kTrainingFolder) + '/' + name).c_str());
+  }
+  ::rmdir((std::string(kTrainingFolder) + '/' + kMountName).c_str());
+  ::rmdir(kTrainingFolder);
 }
 
 // Files of which the loader maps a start's pages out of many others.
@@ -207,21 +217,47 @@ bool is_in_packages(const std::string& path, const std::vector<std::string>& sit
 
 }  // namespace
 
+TrainingFolder::TrainingFolder(fs::path otherwise) : path_(std::move(otherwise)) {
+  for (;;) {
+    if (::mkdir(kTrainingFolder, 0700) != 0 && errno != EEXIST) return;
+    UniqueFd fd(::open(kTrainingFolder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd && errno == ENOENT) continue;  // Another build has just left it.
+    struct stat opened {};
+    if (!fd || ::fstat(fd.get(), &opened) != 0 || opened.st_uid != ::geteuid()) return;
+    if (::flock(fd.get(), LOCK_EX) != 0) return;
+    struct stat named {};
+    if (::stat(kTrainingFolder, &named) == 0 && named.st_ino == opened.st_ino) {
+      lock_ = std::move(fd);
+      path_ = kTrainingFolder;
+      return;
+    }
+  }
+}
+
+TrainingFolder::~TrainingFolder() {
+  if (lock_) remove_entries();
+}
+
+void remove_training_folder() noexcept {
+  const UniqueFd fd(::open(kTrainingFolder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status {};
+  const bool is_ours = fd && ::fstat(fd.get(), &status) == 0 && status.st_uid == ::geteuid();
+  if (is_ours && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) remove_entries();
+}
+
 std::vector<Training> standard_trainings(const fs::path& work) {
-  const fs::path folder = of_fixed_length(work, "programs");
-  fs::create_directories(folder);
-  write_file(folder / "train_django.py", train_django_program());
-  write_file(folder / "train_pymysql.py", train_pymysql_program());
+  write_file(work / kDjangoName, train_django_program());
+  write_file(work / kPymysqlName, train_pymysql_program());
   return {{"-c pass", {"-c", "pass"}, true},
-          {"Django", {(folder / "train_django.py").native()}, true},
-          {"PyMySQL", {(folder / "train_pymysql.py").native()}, true}};
+          {"Django", {(work / kDjangoName).native()}, true},
+          {"PyMySQL", {(work / kPymysqlName).native()}, true}};
 }
 
 Recording record(const fs::path& image, const std::vector<Training>& trainings,
                  const fs::path& work) {
   const SameEveryTime same;
-  const fs::path folder = of_fixed_length(work, "mounted");
-  const fs::path file = work / "record";
+  const fs::path folder = work / kMountName;
+  const fs::path file = work / kRecordName;
   fs::create_directory(folder);
   Recording result;
   for (const Training& training : trainings) {
@@ -241,6 +277,7 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
     result.push_back(parse_hot_list(read_file(file)).front().ranges);
   }
   fs::remove(folder);
+  fs::remove(file);
   return result;
 }
 

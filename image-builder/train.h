@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fusefs/image/hot_list.h"
+#include "support/unique_fd.h"
 
 namespace pyram::builder {
 
@@ -24,12 +25,30 @@ struct Training {
 // What each training read, in order of first use. The first one is what every start reads.
 using Recording = std::vector<std::vector<HotRange>>;
 
+// Where a training's programs and mount are: the same path for every build on every machine, or,
+// where that is somebody else's, `otherwise`. A second build waits for the first. Not thread-safe.
+class TrainingFolder {
+ public:
+  explicit TrainingFolder(std::filesystem::path otherwise);
+  ~TrainingFolder();
+  TrainingFolder(const TrainingFolder&) = delete;
+  TrainingFolder& operator=(const TrainingFolder&) = delete;
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  UniqueFd lock_;
+};
+
+// Removes the folder where a build that was killed has left it. Does nothing when it is in use.
+void remove_training_folder() noexcept;
+
 // What the default image is trained on; scripts are written into `work`.
 [[nodiscard]] std::vector<Training> standard_trainings(const std::filesystem::path& work);
 
 // Mounts the image below `work` once for each training and runs it. The same image and programs
 // give the same recording: they run without address randomisation, with a fixed hash seed, in an
-// environment of their own, on one processor, and below a path of a fixed length.
+// environment of their own and on one processor. `work` is a TrainingFolder's.
 // Throws Error: kNoFuse and kMissingTool where nothing can be mounted, kFailed when a program
 // fails.
 [[nodiscard]] Recording record(const std::filesystem::path& image,

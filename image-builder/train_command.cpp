@@ -32,9 +32,10 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
                                          ": " + error.what());
   }
   progress.phase("running " + quote(options.program.front()));
-  std::vector<Training> trainings = standard_trainings(scratch.folder);
+  const TrainingFolder folder(scratch.folder);
+  std::vector<Training> trainings = standard_trainings(folder.path());
   trainings.push_back({options.program.front(), options.program});
-  Recording recording = record(options.image, trainings, scratch.folder);
+  Recording recording = record(options.image, trainings, folder.path());
 
   progress.phase("unpacking the image");
   const fs::path tree = scratch.folder / "image";
@@ -68,8 +69,10 @@ int train_image(const TrainOptions& given) {
   options.output = fs::absolute(options.output).lexically_normal();
   check_output(options.output);
   (void)read_superblock(options.image);
-  return supervise(choose_work_dir({}, options.output), options.output,
-                   [&](const Scratch& scratch) { return train_in(options, scratch); });
+  const int code = supervise(choose_work_dir({}, options.output), options.output,
+                             [&](const Scratch& scratch) { return train_in(options, scratch); });
+  remove_training_folder();
+  return code;
 }
 
 }  // namespace pyram::builder

@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "support/error.h"
 #include "support/io.h"
@@ -80,6 +82,42 @@ TEST_CASE("an image is built from a folder, runs, and is the same file wherever 
     CHECK(outcome.ok());
     CHECK(outcome.output.empty());
   }
+}
+
+TEST_CASE("a trained image is the same file twice, and its library lies in the order of use") {
+  if (!fs::exists("/dev/fuse")) PYRAM_SKIP("there is no /dev/fuse");
+  const TemporaryFolder folder;
+  const fs::path prefix = small_pypy(folder);
+  fs::create_directories(folder / "one");
+  fs::create_directories(folder / "a longer name");
+  const fs::path first = folder / "one/a.sqfs";
+  const fs::path second = folder / "a longer name/b.sqfs";
+  for (const fs::path& image : {first, second}) {
+    const Outcome outcome = pyram::run(build(prefix, image));
+    INFO(outcome.errors);
+    REQUIRE(outcome.ok());
+    CHECK(outcome.errors.find("not trained") == std::string::npos);
+  }
+  CHECK((pyram::read_file(first) == pyram::read_file(second)));
+  CHECK_FALSE(fs::exists("/tmp/pyram-training"));
+
+  // What the hot list says of the library is at its beginning, but for what is never used at all.
+  const Outcome hot = pyram::run({{"unsquashfs", "-cat", first.native(), ".pyram/hot"}, {}, {}});
+  std::istringstream lines(hot.output);
+  std::uint64_t used = 0;
+  std::uint64_t end = 0;
+  for (std::string line; std::getline(lines, line) && !line.starts_with("group");) {
+    std::istringstream words(line);
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    std::string path;
+    if (!(words >> offset >> length >> path) || path.find("/libpypy") == std::string::npos)
+      continue;
+    used += length;
+    end = std::max(end, offset + length);
+  }
+  CHECK(used > 1000000);
+  CHECK(end < 2 * used);
 }
 
 TEST_CASE("a build that fails leaves nothing and says why on one line") {
