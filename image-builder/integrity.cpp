@@ -278,7 +278,12 @@ std::string verify_image(const fs::path& image, const fs::path& key) {
 }
 
 std::string sign_image(const fs::path& given, const fs::path& key) {
-  const fs::path image = fs::canonical(given);
+  // Where the name is a link, what it leads to is signed, and the link stays one.
+  std::error_code missing;
+  const fs::path image = fs::canonical(given, missing);
+  if (missing) {
+    throw system_error(ExitCode::kBadImage, missing.value(), "open " + quote(given.native()));
+  }
   const Key by = read_key(key, KeyKind::kPrivate);
   const Superblock superblock = read_superblock(image);
   const UniqueFd fd = open_image(image, O_RDONLY);

@@ -114,6 +114,8 @@ TEST_CASE("an image is signed afterwards, as a whole or not at all") {
   const Keys others(folder, "other");
   const std::string image = bare_image(folder);
   check_failure(pyram_image({"verify", image}), ExitCode::kVerification, "no Merkle tree");
+  check_failure(pyram_image({"sign", image + "-missing", "--key", keys.secret}),
+                ExitCode::kBadImage, "x.sqfs-missing");
   REQUIRE(pyram_image({"sign", image, "--key", keys.secret}).ok());
   CHECK(pyram_image({"verify", image, "--key", keys.open}).ok());
   const std::string first = pyram::read_file(image);
