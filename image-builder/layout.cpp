@@ -191,7 +191,23 @@ void adapt_standard_library(const ImageTree& image) {
             return version;
           }() +
           ", 'final', 0))\n"
-          "del _PyramVersion\n");
+          "del _PyramVersion\n"
+          "# open() asks each file whether it is a terminal, and a file system of FUSE's is asked\n"
+          "# every time. A module is none, so its bytes are read without asking: a request less "
+          "for\n"
+          "# each import.\n"
+          "def _without_asking(loaders):\n"
+          "    FileIO = loaders._io.FileIO\n"
+          "    def get_data(self, path):\n"
+          "        \"\"\"Return the data from path as raw bytes.\"\"\"\n"
+          "        with FileIO(path, 'r') as file:\n"
+          "            return file.read()\n"
+          "    get_data.__module__ = loaders.FileLoader.__module__\n"
+          "    get_data.__qualname__ = 'FileLoader.get_data'\n"
+          "    loaders.FileLoader.get_data = get_data\n"
+          "if '_frozen_importlib_external' in sys.modules:\n"
+          "    _without_asking(sys.modules['_frozen_importlib_external'])\n"
+          "del _without_asking\n");
   for (const fs::directory_entry& entry : fs::directory_iterator(stdlib)) {
     const std::string name = entry.path().filename().native();
     if (!name.starts_with("_sysconfigdata") || !name.ends_with(".py")) continue;
