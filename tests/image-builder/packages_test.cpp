@@ -42,19 +42,28 @@ for text in sys.argv[1:]:
         wheel.writestr(info + "RECORD", record + info + "RECORD,,\n")
 )";
 
-// The default image, unpacked, and a folder of wheels.
-class Workshop {
- public:
-  Workshop() {
-    pyram::run_or_throw({{"unsquashfs", "-quiet", "-no-progress", "-dest", tree().native(),
+// The default image's PyPy, unpacked once for all sections of a test: nobody writes into it.
+fs::path unpacked_image() {
+  static const TemporaryFolder folder;
+  const fs::path tree = folder / "pypy";
+  if (!fs::exists(tree)) {
+    pyram::run_or_throw({{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(),
                           default_image().native(), "bin", "lib", "share/python-wheels"},
                          {},
                          {}},
                         ExitCode::kFailed, "unpack the default image");
+  }
+  return tree;
+}
+
+// That, and a folder of wheels.
+class Workshop {
+ public:
+  Workshop() {
     fs::create_directories(wheels());
     fs::create_directories(folder_ / "out");
   }
-  [[nodiscard]] fs::path tree() const { return folder_ / "pypy"; }
+  [[nodiscard]] const fs::path& tree() const { return tree_; }
   [[nodiscard]] fs::path wheels() const { return folder_ / "wheels"; }
   [[nodiscard]] fs::path image() const { return folder_ / "out/x.sqfs"; }
   [[nodiscard]] fs::path operator/(std::string_view name) const { return folder_ / name; }
@@ -82,6 +91,7 @@ class Workshop {
 
  private:
   TemporaryFolder folder_;
+  const fs::path tree_ = unpacked_image();
 };
 
 std::string sha256(const std::string& file) {
