@@ -28,7 +28,14 @@ mirror() {
   echo "${sites:-http://deb.debian.org/debian}" | sed -n 1p
 }
 
-libssl_of() { [ "$1" = bookworm ] && echo libssl3 || echo libssl3t64; }
+# What pyram-image is linked with. Debian 13 has other names for what has 64 bits for times.
+libraries_of() {
+  if [ "$1" = bookworm ]; then
+    echo libssl3 libarchive13 libfsverity0
+  else
+    echo libssl3t64 libarchive13t64 libfsverity0
+  fi
+}
 
 # Two tests may want the same root at once.
 cached_root() {
@@ -43,7 +50,7 @@ cached_root() {
       chroot "$folder" apt-get -q update >>"$folder.log" 2>&1 &&
       # Kept for the installations in the tests, which then need no network.
       chroot "$folder" apt-get -qy install --download-only fuse3 squashfs-tools \
-        debian-archive-keyring ca-certificates "$(libssl_of "$suite")" >>"$folder.log" 2>&1 &&
+        debian-archive-keyring ca-certificates $(libraries_of "$suite") >>"$folder.log" 2>&1 &&
       tar -C "$folder" -cf "$archive.part" .; then
       mv "$archive.part" "$archive"
       rm -rf "$folder" "$folder.log"
