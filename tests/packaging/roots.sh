@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154,SC2016
+# shellcheck shell=bash disable=SC2154,SC2016,SC2046
 # Fresh Debian roots for tests of packages. Sourced; needs root.
 #
 #   make_root SUITE   sets `root` to a new root of Debian 12 (bookworm) or 13 (trixie), as
