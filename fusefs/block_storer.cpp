@@ -5,8 +5,8 @@
 
 namespace pyram {
 
-BlockStorer::BlockStorer(FileReader& reader, Statistics& statistics, Store store)
-    : reader_(reader), statistics_(statistics), store_(std::move(store)) {
+BlockStorer::BlockStorer(FileReader& reader, Store store)
+    : reader_(reader), store_(std::move(store)) {
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
 }
 
@@ -43,10 +43,7 @@ void BlockStorer::work(const std::stop_token& stop) {
   while (const std::optional<Job> job = next(stop)) {
     try {
       const BlockCache::Pin pin = reader_.pin(job->extent);
-      const auto bytes = FileReader::bytes(job->extent, pin);
-      if (store_(job->file, job->extent.file_offset, bytes)) {
-        statistics_.bytes_stored.add(bytes.size());
-      }
+      store_(job->file, job->extent.file_offset, FileReader::bytes(job->extent, pin));
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
       // Whoever reads those bytes gets the error, and it is logged then.
     }

@@ -19,20 +19,16 @@
 #include <thread>
 
 #include "fusefs/file_reader.h"
-#include "fusefs/statistics.h"
 
 namespace pyram {
 
 class BlockStorer {
  public:
-  // Puts bytes into the kernel's cache of a file; false when the kernel does not take them.
-  using Store = std::function<bool(InodeRef, std::uint64_t, std::span<const std::byte>)>;
-
   // Pins that it holds at once.
   static constexpr std::size_t kReaders = 1;
 
-  // Both references have to outlive it, and what `store` uses.
-  BlockStorer(FileReader& reader, Statistics& statistics, Store store);
+  // The reader has to outlive it, and what `store` uses.
+  BlockStorer(FileReader& reader, Store store);
 
   // The extent is to be stored, unless too much waits already. Cheap. Thread-safe.
   void offer(InodeRef file, const Extent& extent);
@@ -54,7 +50,6 @@ class BlockStorer {
   [[nodiscard]] std::optional<Job> next(const std::stop_token& stop);
 
   FileReader& reader_;
-  Statistics& statistics_;
   const Store store_;
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;

@@ -2,15 +2,20 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 
 #include "fusefs/block_cache.h"
 #include "fusefs/image/image.h"
 
 namespace pyram {
+
+// Puts bytes into the kernel's cache of a file. Thread-safe.
+using Store = std::function<void(InodeRef, std::uint64_t, std::span<const std::byte>)>;
 
 // The part of a file that lies in one block. Empty at the file's end.
 struct Extent {

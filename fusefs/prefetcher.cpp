@@ -150,13 +150,13 @@ std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
 
 Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
   Plan plan;
-  std::optional<std::string> path;  // Of the last file looked at, also when there was none.
+  const std::string* path = nullptr;  // Of the last file looked at, also when there was none.
   const File* file = nullptr;
   std::uint64_t bytes = 0;
   std::size_t steps = 0;
   for (const HotRange& range : group.ranges) {
-    if (path != range.path) {
-      path = range.path;
+    if (path == nullptr || *path != range.path) {
+      path = &range.path;
       file = add_file(plan, range.path);
     }
     if (file == nullptr) continue;
@@ -187,12 +187,11 @@ Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
 }
 
 const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path) const {
-  const std::string folder_path = parent_of(path);
-  const auto folder = find_path(image_, folder_path);
+  const auto folder = find_path(image_, parent_of(path));
   if (!folder) return nullptr;
   const auto entry = image_.lookup(*folder, std::string_view(path).substr(path.rfind('/') + 1));
   if (!entry || !S_ISREG(entry->type)) return nullptr;
-  File& file = plan.files.emplace_back(File{entry->inode, path, {}});
+  File& file = plan.files.emplace_back(File{entry->inode, &path, {}});
   if (image_.attributes(*folder).size <= kListingLimit) file.folder = folder;
   return &file;
 }
@@ -200,9 +199,9 @@ const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path
 bool Prefetcher::make_known(const File& file) {
   const std::lock_guard lock(known_mutex_);
   if (file.folder) {
-    return !known_.insert(*file.folder).second || toucher_->list(parent_of(file.path));
+    return !known_.insert(*file.folder).second || toucher_->list(parent_of(*file.path));
   }
-  return !known_.insert(file.inode).second || toucher_->look_up(file.path);
+  return !known_.insert(file.inode).second || toucher_->look_up(*file.path);
 }
 
 void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
@@ -222,9 +221,7 @@ void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
         const auto bytes =
             FileReader::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
         if (!make_known(*job.file)) return;
-        if (store_(job.file->inode, job.extent.file_offset + job.begin, bytes)) {
-          statistics_.bytes_stored.add(bytes.size());
-        }
+        store_(job.file->inode, job.extent.file_offset + job.begin, bytes);
         statistics_.prefetch_done += bytes.size();
       }
     }

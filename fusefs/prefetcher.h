@@ -31,9 +31,6 @@ namespace pyram {
 
 class Prefetcher {
  public:
-  // Puts bytes into the kernel's cache of a file; false when the kernel does not take them.
-  using Store = std::function<bool(InodeRef, std::uint64_t, std::span<const std::byte>)>;
-
   // Decompresses in `threads` threads. REQUIRES: no other threads yet (a process is forked). The
   // references have to outlive the prefetcher.
   Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
@@ -60,7 +57,7 @@ class Prefetcher {
   // A file that is fetched, and the folder that it lies in where listing that is no great work.
   struct File {
     InodeRef inode;
-    std::string path;
+    const std::string* path = nullptr;  // The group's.
     std::optional<InodeRef> folder;
   };
   // One block's part of a range.

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <exception>
@@ -23,6 +22,7 @@
 #include "fusefs/worker_process.h"
 #include "support/error.h"
 #include "support/io.h"
+#include "support/pipe.h"
 
 namespace {
 
@@ -44,12 +44,7 @@ void close_inherited(int kept) {
 // Runs `serve` in a child and returns once it serves; throws the child's Error.
 template <typename Serve>
 void in_background(pyram::Readiness& readiness, Serve&& serve) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    throw pyram::system_error(ExitCode::kFailed, errno, "make a pipe");
-  }
-  pyram::UniqueFd output(ends[0]);
-  pyram::UniqueFd input(ends[1]);
+  auto [output, input] = pyram::make_pipe();
   const pid_t child = ::fork();
   if (child < 0) throw pyram::system_error(ExitCode::kFailed, errno, "start the daemon");
   if (child > 0) {

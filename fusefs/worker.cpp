@@ -139,10 +139,10 @@ class Worker {
       control_.send(Word::kReady);
     }
     const auto store = [&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
-      return session.store(*image_, file, offset, bytes);
+      if (session.store(*image_, file, offset, bytes)) statistics_.bytes_stored.add(bytes.size());
     };
     if (!recorder_ && !memory_plan_.is_short) {
-      background.storer.emplace(reader_, statistics_, store);
+      background.storer.emplace(reader_, store);
       file_system_.on_block_again(
           [&](InodeRef file, const Extent& extent) { background.storer->offer(file, extent); });
     }

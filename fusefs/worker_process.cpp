@@ -15,6 +15,7 @@
 
 #include "support/error.h"
 #include "support/exec.h"
+#include "support/pipe.h"
 
 namespace pyram {
 namespace {
@@ -27,19 +28,6 @@ UniqueFd copy_of(int descriptor) {
   UniqueFd copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, kFirstHandle));
   if (!copy) throw system_error(ExitCode::kFailed, errno, "copy a descriptor");
   return copy;
-}
-
-struct Pipe {
-  UniqueFd reader;
-  UniqueFd writer;
-};
-
-Pipe make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    throw system_error(ExitCode::kFailed, errno, "make a pipe");
-  }
-  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 // In a new process: nothing is open but the standard descriptors and the handles. False when that

@@ -6,12 +6,23 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "support/error.h"
 #include "support/unique_fd.h"
 
 namespace pyram::builder {
+
+std::string hexadecimal(std::span<const std::byte> bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  for (const std::byte byte : bytes) {
+    text.push_back(kDigits[std::to_integer<std::size_t>(byte >> 4)]);
+    text.push_back(kDigits[std::to_integer<std::size_t>(byte & std::byte{0xf})]);
+  }
+  return text;
+}
 
 std::string sha256_of_file(const std::filesystem::path& file) {
   const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
@@ -32,13 +43,7 @@ std::string sha256_of_file(const std::filesystem::path& file) {
   if (!ok || EVP_DigestFinal_ex(context.get(), digest.data(), &size) != 1) {
     throw Error(ExitCode::kFailed, "cannot compute SHA-256: OpenSSL refuses");
   }
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (unsigned int i = 0; i < size; ++i) {
-    text.push_back(kDigits[digest[i] >> 4]);
-    text.push_back(kDigits[digest[i] & 0xf]);
-  }
-  return text;
+  return hexadecimal(std::as_bytes(std::span(digest).first(size)));
 }
 
 }  // namespace pyram::builder

@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 
+#include "image-builder/digest.h"
 #include "image-builder/output.h"
 #include "image-builder/squashfs_file.h"
 #include "support/error.h"
@@ -177,16 +178,6 @@ UniqueFd open_image(const fs::path& image, int flags) {
                        "open " + quote(image.native()));
   }
   return fd;
-}
-
-std::string hexadecimal(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte byte : bytes) {
-    text.push_back(kDigits[std::to_integer<std::size_t>(byte >> 4)]);
-    text.push_back(kDigits[std::to_integer<std::size_t>(byte & std::byte{0xf})]);
-  }
-  return text;
 }
 
 // A new file beside another, which is removed unless it takes the other's place.

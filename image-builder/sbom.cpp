@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "fusefs/image/sha256.h"
+#include "image-builder/digest.h"
 
 namespace pyram::builder {
 namespace {
@@ -65,13 +66,8 @@ std::string iso_time(std::int64_t seconds) {
 std::string document_name(const json& manifest) {
   const std::string text = manifest.at("packages").dump() + manifest.at("files").dump();
   const Sha256 hash = sha256(std::as_bytes(std::span(text)));
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string result;
-  for (std::size_t i = 0; i < 16; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) result.push_back('-');
-    result.push_back(kDigits[std::to_integer<std::size_t>(hash[i] >> 4)]);
-    result.push_back(kDigits[std::to_integer<std::size_t>(hash[i] & std::byte{0xf})]);
-  }
+  std::string result = hexadecimal(std::span(hash).first(16));
+  for (const std::size_t place : {20U, 16U, 12U, 8U}) result.insert(place, 1, '-');
   return result;
 }
 

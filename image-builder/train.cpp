@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
@@ -26,6 +25,7 @@
 #include "support/exec.h"
 #include "support/image_layout.h"
 #include "support/io.h"
+#include "support/pipe.h"
 #include "support/process.h"
 #include "support/unique_fd.h"
 
@@ -49,11 +49,7 @@ fs::path find_daemon() {
 class RecordingMount {
  public:
   RecordingMount(const fs::path& image, const fs::path& folder, const fs::path& record) {
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC) != 0)
-      throw system_error(ExitCode::kFailed, errno, "make a pipe");
-    UniqueFd reader(ends[0]);
-    UniqueFd writer(ends[1]);
+    auto [reader, writer] = make_pipe();
     const std::string number = std::to_string(writer.get());
     const std::string daemon = find_daemon().native();
     const std::vector<std::string> words = {daemon,         "-f",           "--ready-fd",

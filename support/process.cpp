@@ -11,23 +11,11 @@
 
 #include "support/error.h"
 #include "support/exec.h"
+#include "support/pipe.h"
 #include "support/unique_fd.h"
 
 namespace pyram {
 namespace {
-
-struct Pipe {
-  UniqueFd reader;
-  UniqueFd writer;
-};
-
-Pipe make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-    throw system_error(ExitCode::kFailed, errno, "make a pipe");
-  }
-  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
 
 // Reads both pipes until both are closed; reading one after the other could block the child.
 void drain(UniqueFd output, UniqueFd errors, Outcome& outcome) {
