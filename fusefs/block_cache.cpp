@@ -56,8 +56,8 @@ BlockCache::Pin BlockCache::get(const Block& block) {
     slot.pins = 1;
     index_[key] = number;
     lock.unlock();
-    const bool again = fill(number, block);
-    return {this, number, memory(number).first(slot.size), again};
+    fill(number, block);
+    return {this, number, memory(number).first(slot.size), true};
   }
 }
 
@@ -82,7 +82,7 @@ std::size_t BlockCache::take_slot(std::unique_lock<std::mutex>& lock) {
   return number;
 }
 
-bool BlockCache::fill(std::size_t number, const Block& block) {
+void BlockCache::fill(std::size_t number, const Block& block) {
   Slot& slot = slots_[number];
   std::size_t size = 0;
   try {
@@ -106,10 +106,6 @@ bool BlockCache::fill(std::size_t number, const Block& block) {
   slot.state = State::kReady;
   statistics_.cache_bytes += size;
   slot.filled.notify_all();
-  const std::size_t place = HashKey{}(slot.key) % seen_.size();
-  const bool again = seen_.test(place);
-  seen_.set(place);
-  return again;
 }
 
 void BlockCache::unpin(std::size_t number) {

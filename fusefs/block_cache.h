@@ -9,7 +9,6 @@
 // block is read.
 #pragma once
 
-#include <bitset>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -37,7 +36,7 @@ class BlockCache {
         : cache_(std::exchange(other.cache_, nullptr)),
           slot_(other.slot_),
           bytes_(other.bytes_),
-          again_(other.again_) {}
+          is_new_(other.is_new_) {}
     Pin& operator=(Pin&&) = delete;
     Pin(const Pin&) = delete;
     Pin& operator=(const Pin&) = delete;
@@ -45,18 +44,17 @@ class BlockCache {
       if (cache_ != nullptr) cache_->unpin(slot_);
     }
     [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
-    // Whether the block was decompressed for this pin, and not for the first time (as far as is
-    // remembered: another block may be mistaken for it).
-    [[nodiscard]] bool again() const { return again_; }
+    // Whether the block was decompressed for this pin.
+    [[nodiscard]] bool is_new() const { return is_new_; }
 
    private:
     friend class BlockCache;
-    Pin(BlockCache* cache, std::size_t slot, std::span<const std::byte> bytes, bool again)
-        : cache_(cache), slot_(slot), bytes_(bytes), again_(again) {}
+    Pin(BlockCache* cache, std::size_t slot, std::span<const std::byte> bytes, bool is_new)
+        : cache_(cache), slot_(slot), bytes_(bytes), is_new_(is_new) {}
     BlockCache* cache_;
     std::size_t slot_;
     std::span<const std::byte> bytes_;
-    bool again_;
+    bool is_new_;
   };
 
   // At most `bytes` of blocks, but never fewer than `readers` need at once. With `drop_stored` the
@@ -111,8 +109,7 @@ class BlockCache {
   }
   // A slot that nobody uses, out of the index; waits for one. REQUIRES: lock held.
   std::size_t take_slot(std::unique_lock<std::mutex>& lock);
-  // Whether the block was decompressed before.
-  bool fill(std::size_t slot, const Block& block);
+  void fill(std::size_t slot, const Block& block);
   void unpin(std::size_t slot);
 
   const Image& image_;
@@ -127,7 +124,6 @@ class BlockCache {
   std::vector<std::size_t> empty_;  // The lowest last: the arena is used from its start.
   std::list<std::size_t> unused_;   // Ready and not pinned; the one used last comes first.
   std::unordered_map<Key, std::size_t, HashKey> index_;
-  std::bitset<std::size_t{1} << 16> seen_;  // Blocks that were decompressed, by their key's hash.
 };
 
 }  // namespace pyram

@@ -10,10 +10,10 @@ BlockStorer::BlockStorer(FileReader& reader, Store store)
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
 }
 
-void BlockStorer::offer(InodeRef file, const Extent& extent) {
+void BlockStorer::queue(Job job) {
   const std::lock_guard lock(mutex_);
   if (waiting_.size() == kMostWaiting) return;
-  waiting_.push_back({file, extent});
+  waiting_.push_back(std::move(job));
   changed_.notify_one();
 }
 
@@ -34,7 +34,7 @@ std::optional<BlockStorer::Job> BlockStorer::next(const std::stop_token& stop) {
   if (!changed_.wait(lock, stop, [&] { return !waiting_.empty(); }) || stop.stop_requested()) {
     return std::nullopt;
   }
-  const Job job = waiting_.front();
+  Job job = std::move(waiting_.front());
   waiting_.pop_front();
   return job;
 }
@@ -42,8 +42,11 @@ std::optional<BlockStorer::Job> BlockStorer::next(const std::stop_token& stop) {
 void BlockStorer::work(const std::stop_token& stop) {
   while (const std::optional<Job> job = next(stop)) {
     try {
-      const BlockCache::Pin pin = reader_.pin(job->extent);
-      store_(job->file, job->extent.file_offset, FileReader::bytes(job->extent, pin));
+      if (job->tails.empty()) store(job->file, job->extent);
+      for (const FileTail& tail : job->tails) {
+        if (stop.stop_requested()) break;
+        store(tail.file, reader_.extent_at(tail.file, tail.offset));
+      }
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
       // Whoever reads those bytes gets the error, and it is logged then.
     }
@@ -55,6 +58,12 @@ void BlockStorer::work(const std::stop_token& stop) {
     then.swap(when_finished_);
   }
   if (then) then();
+}
+
+void BlockStorer::store(InodeRef file, const Extent& extent) {
+  if (extent.length == 0 || extent.block.is_hole()) return;
+  const BlockCache::Pin pin = reader_.pin(extent);
+  store_(file, extent.file_offset, FileReader::bytes(extent, pin));
 }
 
 }  // namespace pyram

@@ -1,8 +1,9 @@
-// Puts the whole of a block into the kernel's page cache once it had to be decompressed again.
+// Puts the whole of a block into the kernel's page cache once it is worth it.
 //
 // Small reads here and there in a large file ask for a few pages of a block each. The first time
-// the rest is not worth the memory; the second time it is, or every further read would have the
-// block decompressed anew when it has left our cache.
+// the rest is not worth the memory; the second time it is, or every further read would be a
+// request, and would have the block decompressed anew when it has left our cache. The same goes for
+// the files that share a fragment block (fragment_files.h).
 //
 // It has a thread of its own: a store waits for the pages that a READ holds, and the threads that
 // answer READs must never wait for one another.
@@ -17,8 +18,11 @@
 #include <span>
 #include <stop_token>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "fusefs/file_reader.h"
+#include "fusefs/fragment_files.h"
 
 namespace pyram {
 
@@ -30,8 +34,10 @@ class BlockStorer {
   // The reader has to outlive it, and what `store` uses.
   BlockStorer(FileReader& reader, Store store);
 
-  // The extent is to be stored, unless too much waits already. Cheap. Thread-safe.
-  void offer(InodeRef file, const Extent& extent);
+  // They are to be stored, unless too much waits already: an extent, or tails that lie in one
+  // block. Cheap. Thread-safe.
+  void offer(InodeRef file, const Extent& extent) { queue({file, extent, {}}); }
+  void offer(std::vector<FileTail> tails) { queue({{}, {}, std::move(tails)}); }
 
   // Stops, and calls `then` once no store is under way any more. Does not wait: until then READs
   // have to be answered. Called once at most. Thread-safe.
@@ -41,11 +47,14 @@ class BlockStorer {
   struct Job {
     InodeRef file;
     Extent extent;
+    std::vector<FileTail> tails;  // Where there are any, they are meant.
   };
   // What waits is in the block cache still when its turn comes.
   static constexpr std::size_t kMostWaiting = 16;
 
+  void queue(Job job);
   void work(const std::stop_token& stop);
+  void store(InodeRef file, const Extent& extent);
   // The next one; nothing when it is time to stop.
   [[nodiscard]] std::optional<Job> next(const std::stop_token& stop);
 

@@ -170,7 +170,7 @@ class Writer {
         put(fd, std::span(block_).first(length), index * map.block_size, file);
       }
       if (index < map.block_count) continue;
-      if (map.has_fragment) write_tail(fd, map, file);
+      if (map.has_fragment()) write_tail(fd, map, file);
       return;
     }
   }

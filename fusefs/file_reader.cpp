@@ -49,7 +49,7 @@ Extent FileReader::extent_at(InodeRef file, std::uint64_t offset) {
   } else {
     extent.block = map->fragment;
     extent.offset_in_block = map->fragment_offset;
-    extent.whole_block = false;
+    extent.fragment = map->fragment_number;
   }
   return extent;
 }
@@ -58,7 +58,7 @@ BlockCache::Pin FileReader::pin(const Extent& extent) {
   BlockCache::Pin pin = cache_.get(extent.block);
   const std::size_t end = std::size_t{extent.offset_in_block} + extent.length;
   // A block that is too short would have to be filled up with bytes that nobody wrote.
-  if (extent.whole_block ? pin.bytes().size() != end : pin.bytes().size() < end) {
+  if (extent.is_whole_block() ? pin.bytes().size() != end : pin.bytes().size() < end) {
     throw_corrupt("the block at byte " + std::to_string(extent.block.position) +
                   " has a false length");
   }

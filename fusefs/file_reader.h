@@ -23,7 +23,10 @@ struct Extent {
   std::uint64_t file_offset = 0;      // Of its first byte, in the file.
   std::uint32_t offset_in_block = 0;  // Of its first byte, in the decompressed block.
   std::uint32_t length = 0;
-  bool whole_block = true;  // The block has nothing beside it: it has to be `length` bytes.
+  std::uint32_t fragment = kNoFragment;  // The block's number where other files share it.
+
+  // The block has nothing beside it: it has to be `length` bytes.
+  [[nodiscard]] bool is_whole_block() const { return fragment == kNoFragment; }
 };
 
 // Thread-safe. Lock order: mutex_ is not held while anything is read.

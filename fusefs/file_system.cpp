@@ -81,10 +81,12 @@ struct Operations {
     return status;
   }
 
-  static fuse_entry_param entry_of(const FileSystem& fs, InodeRef inode) {
+  static fuse_entry_param entry_of(FileSystem& fs, InodeRef inode) {
     fuse_entry_param entry{};
     entry.ino = to_node(fs.image_, inode);
-    entry.attr = status_of(fs, fs.image_.attributes(inode));
+    const Attributes attributes = fs.image_.attributes(inode);
+    entry.attr = status_of(fs, attributes);
+    if (fs.storer_ != nullptr) fs.fragment_files_.note(inode, attributes);
     entry.attr_timeout = kForever;
     entry.entry_timeout = kForever;
     return entry;
@@ -300,7 +302,12 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   std::size_t count = 0;
   std::size_t done = 0;
   std::vector<std::byte> copy;
-  std::optional<Extent> again;  // To be stored whole.
+  struct Part {
+    Extent extent;
+    std::size_t taken;
+    bool decompressed;
+  };
+  std::optional<Part> part;  // Of a block that has more than was asked for.
   while (done < size) {
     const Extent extent = reader_.extent_at(file, offset + done);
     if (extent.length == 0) break;
@@ -311,7 +318,9 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
                          (count + 1 < pins.size() || (count < pins.size() && last));
     if (can_pin) {
       pins[count].emplace(reader_.pin(extent));
-      if (pins[count]->again() && take < extent.length) again = extent;
+      if (take < extent.length || !extent.is_whole_block()) {
+        part = {extent, take, pins[count]->is_new()};
+      }
       const auto bytes = FileReader::bytes(extent, *pins[count]).subspan(skip, take);
       // The type is made for reading as well; libfuse does not write.
       pieces[count++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};  // NOLINT
@@ -340,7 +349,26 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   } else {
     fuse_reply_buf(request, reinterpret_cast<const char*>(copy.data()), done);
   }
-  if (again && block_again_) block_again_(file, *again);
+  if (part && storer_ != nullptr) note_part(file, part->extent, part->taken, part->decompressed);
+}
+
+void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t taken,
+                           bool decompressed) {
+  // What a prefetch will store soon is not to be stored twice.
+  if (statistics_.prefetch_done < statistics_.prefetch_total) return;
+  if (!extent.is_whole_block()) {
+    std::vector<FileTail> tails = fragment_files_.note_read(extent.fragment);
+    if (!tails.empty()) storer_->offer(std::move(tails));
+    return;
+  }
+  // Who reads single pages reads at random: it would be a request for each. (Where a mapped library
+  // is read, the kernel asks for the pages around too.) Every second one asks for a store only, as
+  // some are answered while the block is being stored.
+  constexpr std::size_t kPage = 4096;
+  const unsigned before = part_reads_.note(extent.block);
+  const bool page_again = taken <= kPage && before % 2 == 1;
+  const bool decompressed_again = decompressed && before > 0;
+  if (page_again || decompressed_again) storer_->offer(file, extent);
 }
 
 const fuse_lowlevel_ops& FileSystem::operations() {

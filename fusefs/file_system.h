@@ -14,11 +14,14 @@
 #include <string_view>
 #include <utility>
 
+#include "fusefs/block_storer.h"
 #include "fusefs/connection.h"
 #include "fusefs/file_reader.h"
+#include "fusefs/fragment_files.h"
 #include "fusefs/image/image.h"
 #include "fusefs/listing_cache.h"
 #include "fusefs/log.h"
+#include "fusefs/part_reads.h"
 #include "fusefs/recorder.h"
 #include "fusefs/statistics.h"
 
@@ -42,7 +45,8 @@ class FileSystem {
         statistics_(statistics),
         log_(log),
         wire_(wire),
-        presentation_(presentation) {}
+        presentation_(presentation),
+        fragment_files_(image.superblock().block_size) {}
 
   // What --status gets to see: called when it asks, from any thread.
   void on_status(std::function<std::string()> call) { status_ = std::move(call); }
@@ -56,11 +60,8 @@ class FileSystem {
   void on_reload(std::function<void(ReloadAnswer)> call) { reload_ = std::move(call); }
   // Told of every READ.
   void on_read(std::function<void(InodeRef)> call) { read_ = std::move(call); }
-  // Given the block of a READ that took a part of it only, when it wasn't decompressed for the
-  // first time.
-  void on_block_again(std::function<void(InodeRef, const Extent&)> call) {
-    block_again_ = std::move(call);
-  }
+  // Puts what is worth it into the kernel's cache besides answering. Has to outlive the requests.
+  void store_by(BlockStorer& storer) { storer_ = &storer; }
   // Writes down what is asked for. Has to outlive the file system.
   void record_to(Recorder& recorder) { recorder_ = &recorder; }
 
@@ -70,12 +71,19 @@ class FileSystem {
   [[nodiscard]] Statistics& statistics() { return statistics_; }
   [[nodiscard]] Log& log() { return log_; }
   [[nodiscard]] Wire& wire() { return wire_; }
-  void forget_listings() { listings_.clear(); }
+  // Gives back the memory of what is only kept for speed.
+  void forget() {
+    listings_.clear();
+    fragment_files_.clear();
+  }
 
  private:
   friend struct Operations;
 
   void read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset);
+  // A READ took `taken` bytes of an extent whose block has more, and was decompressed for that, or
+  // was there.
+  void note_part(InodeRef file, const Extent& extent, std::size_t taken, bool decompressed);
 
   const Image& image_;
   FileReader& reader_;
@@ -88,7 +96,9 @@ class FileSystem {
   std::function<void(std::function<void()>)> quiesce_;
   std::function<void(ReloadAnswer)> reload_;
   std::function<void(InodeRef)> read_;
-  std::function<void(InodeRef, const Extent&)> block_again_;
+  PartReads part_reads_;
+  FragmentFiles fragment_files_;
+  BlockStorer* storer_ = nullptr;
   Recorder* recorder_ = nullptr;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <unordered_map>
 #include <utility>
 
 #include "support/error.h"
@@ -183,7 +184,15 @@ Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
     }
   }
   statistics_.prefetch_total += bytes;
+  sort_by_block(plan.jobs);
   return plan;
+}
+
+void Prefetcher::sort_by_block(std::vector<Job>& jobs) {
+  std::unordered_map<std::uint64_t, std::size_t> order;  // Of the blocks, by their first job.
+  for (const Job& job : jobs) order.try_emplace(job.extent.block.position, order.size());
+  std::ranges::stable_sort(jobs, {},
+                           [&](const Job& job) { return order.at(job.extent.block.position); });
 }
 
 const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path) const {

@@ -78,6 +78,9 @@ class Prefetcher {
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
   [[nodiscard]] Plan plan(const HotGroup& group);
+  // A block's jobs side by side, where the first of them is: a start comes back to most blocks of
+  // its interpreter's library, when they have left the block cache.
+  static void sort_by_block(std::vector<Job>& jobs);
   // The file of that path, added; null when it is no file of the image.
   const File* add_file(Plan& plan, const std::string& path) const;
   // By all threads, and returns when all is fetched.

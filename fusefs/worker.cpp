@@ -143,8 +143,7 @@ class Worker {
     };
     if (!recorder_ && !memory_plan_.is_short) {
       background.storer.emplace(reader_, store);
-      file_system_.on_block_again(
-          [&](InodeRef file, const Extent& extent) { background.storer->offer(file, extent); });
+      file_system_.store_by(*background.storer);
     }
     session.start(threads_);
     if (background.prefetcher) background.prefetcher->start(store);
@@ -259,7 +258,7 @@ class Worker {
   void give_back_memory() {
     cache_.release_idle();
     reader_.forget_maps();
-    file_system_.forget_listings();
+    file_system_.forget();
     image_->forget_metadata();
     image_->forget_stored();
     ::malloc_trim(0);

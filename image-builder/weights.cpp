@@ -98,7 +98,8 @@ class Scales {
       }
       next = map.first + map.blocks.size();
     }
-    if (!map.has_fragment || !seen_.insert({map.fragment.position, 1 + map.fragment_offset}).second)
+    if (!map.has_fragment() ||
+        !seen_.insert({map.fragment.position, 1 + map.fragment_offset}).second)
       return;
     Fragment& fragment = fragments_[map.fragment.position];
     const std::uint64_t tail = map.file_size - map.block_count * map.block_size;

@@ -276,11 +276,11 @@ FileMap Image::file_map(InodeRef ref, std::uint64_t block) const {
   FileMap map;
   map.file_size = file.attributes.size;
   map.block_size = superblock_.block_size;
-  map.has_fragment = file.fragment != Inode::kNone && map.file_size % map.block_size != 0;
+  if (map.file_size % map.block_size != 0) map.fragment_number = file.attributes.fragment;
   map.block_count = map.file_size / map.block_size;
-  if (!map.has_fragment && map.file_size % map.block_size != 0) ++map.block_count;
-  if (map.has_fragment) {
-    map.fragment = fragment_block(file.fragment);
+  if (!map.has_fragment() && map.file_size % map.block_size != 0) ++map.block_count;
+  if (map.has_fragment()) {
+    map.fragment = fragment_block(map.fragment_number);
     map.fragment_offset = file.fragment_offset;
     if (map.fragment_offset + map.file_size % map.block_size > map.block_size) {
       throw_corrupt("a file's tail lies outside of its fragment");

@@ -25,13 +25,13 @@ void read_file(Inode& inode, bool is_long) {
     inode.first_block = load_le<std::uint64_t>(raw, 0);
     inode.attributes.size = load_le<std::uint64_t>(raw, 8);
     inode.attributes.links = load_le<std::uint32_t>(raw, 24);
-    inode.fragment = load_le<std::uint32_t>(raw, 28);
+    inode.attributes.fragment = load_le<std::uint32_t>(raw, 28);
     inode.fragment_offset = load_le<std::uint32_t>(raw, 32);
     inode.xattrs = load_le<std::uint32_t>(raw, 36);
   } else {
     const auto raw = inode.rest.read<16>();
     inode.first_block = load_le<std::uint32_t>(raw, 0);
-    inode.fragment = load_le<std::uint32_t>(raw, 4);
+    inode.attributes.fragment = load_le<std::uint32_t>(raw, 4);
     inode.fragment_offset = load_le<std::uint32_t>(raw, 8);
     inode.attributes.size = load_le<std::uint32_t>(raw, 12);
     inode.attributes.links = 1;

@@ -7,14 +7,13 @@
 namespace pyram {
 
 struct Inode {
-  static constexpr std::uint32_t kNone = 0xffffffff;  // No fragment, no attributes.
+  static constexpr std::uint32_t kNone = 0xffffffff;  // No attributes.
 
   Attributes attributes{};       // uid and gid are still indices into the table of owners.
   std::uint32_t xattrs = kNone;  // Index into the attribute table.
 
   // Of a file:
   std::uint64_t first_block = 0;  // Where its data starts in the image.
-  std::uint32_t fragment = kNone;
   std::uint32_t fragment_offset = 0;
 
   // Of a folder; its entries lie at these places of the directory table:

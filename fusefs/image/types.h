@@ -19,15 +19,19 @@ struct InodeRef {
   friend auto operator<=>(const InodeRef&, const InodeRef&) = default;
 };
 
+// A number of a fragment block: none.
+inline constexpr std::uint32_t kNoFragment = 0xffffffff;
+
 struct Attributes {
   mode_t mode = 0;  // With the file type.
   std::uint32_t inode_number = 0;
   std::uint32_t links = 0;
   uid_t uid = 0;
   gid_t gid = 0;
-  std::uint32_t modified = 0;  // Seconds since 1970.
-  std::uint64_t size = 0;      // Of a file its bytes, of a link its target's length.
-  dev_t device = 0;            // Of a device node.
+  std::uint32_t modified = 0;            // Seconds since 1970.
+  std::uint64_t size = 0;                // Of a file its bytes, of a link its target's length.
+  dev_t device = 0;                      // Of a device node.
+  std::uint32_t fragment = kNoFragment;  // The block that a file's tail shares with others.
 };
 
 struct DirectoryEntry {
@@ -55,9 +59,10 @@ struct FileMap {
   std::uint64_t block_count = 0;  // Of the whole file, without the fragment.
   std::uint64_t first = 0;        // Index of blocks[0].
   std::vector<Block> blocks;
-  bool has_fragment = false;
+  std::uint32_t fragment_number = kNoFragment;
   Block fragment;
   std::uint32_t fragment_offset = 0;  // Of the tail in the decompressed fragment block.
+  [[nodiscard]] bool has_fragment() const { return fragment_number != kNoFragment; }
 };
 
 }  // namespace pyram

@@ -1,0 +1,89 @@
+// What the daemon puts into the page cache unasked, so that nobody has to ask for it.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <filesystem>
+#include <random>
+#include <string>
+
+#include "support/io.h"
+#include "support/unique_fd.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixture.h"
+#include "tests/support/image.h"
+#include "tests/support/mount.h"
+
+namespace fs = std::filesystem;
+using pyram::test::Mount;
+
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kBlock = 128 << 10;  // mksquashfs's own choice.
+
+std::string noise(std::size_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::string bytes(size, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
+}
+
+void wait_until_stored(const Mount& mount, std::uint64_t bytes) {
+  while (mount.count("stored_bytes") < bytes) {
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a block that is read a page at a time is stored whole") {
+  const pyram::test::TemporaryFolder folder;
+  fs::create_directory(folder / "tree");
+  const std::string content = noise(2 * kBlock, 1);
+  pyram::write_file(folder / "tree/file", content);
+  const Mount mount(pyram::test::make_image(folder / "tree", folder / "image"));
+  const pyram::UniqueFd file(::open((mount / "file").c_str(), O_RDONLY | O_CLOEXEC));
+  // As databases do: the kernel then reads nothing ahead.
+  REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM) == 0);
+  const auto check_page = [&](std::uint64_t offset) {
+    std::array<char, kPage> page{};
+    REQUIRE(::pread(file.get(), page.data(), kPage, static_cast<off_t>(offset)) == kPage);
+    CHECK(std::string_view(page.data(), kPage) == content.substr(offset, kPage));
+  };
+  check_page(5 * kPage);
+  CHECK(mount.count("stored_bytes") == 0);
+  check_page(9 * kPage);
+  wait_until_stored(mount, kBlock);
+  for (std::uint64_t offset = 0; offset < kBlock; offset += kPage) check_page(offset);
+  CHECK(mount.count("requests_read") == 2);
+  // Of the block beside it nothing was stored.
+  check_page(kBlock);
+  CHECK(mount.count("requests_read") == 3);
+}
+
+TEST_CASE("of files that lie side by side a few are asked for, and the rest is stored") {
+  const pyram::test::TemporaryFolder folder;
+  fs::create_directories(folder / "tree/known");
+  fs::create_directories(folder / "tree/unknown");
+  constexpr unsigned kFiles = 50;
+  const auto path = [](unsigned n) { return "known/" + std::to_string(n); };
+  for (unsigned n = 0; n < kFiles; ++n) {
+    pyram::write_file(folder / "tree" / path(n), noise(1000 + n, n));
+  }
+  pyram::write_file(folder / "tree/unknown/file", noise(1000, kFiles));
+  const Mount mount(pyram::test::make_image(folder / "tree", folder / "image"));
+  // Listed, as a program does that looks for its modules: only what has a name can be stored.
+  for (const auto& entry : fs::directory_iterator(mount / "known")) CHECK(entry.is_regular_file());
+  std::uint64_t bytes = 0;
+  for (unsigned n = 0; n < kFiles; ++n) bytes += 1000 + n;
+  for (unsigned n = 0; n < 3; ++n) CHECK(pyram::read_file(mount / path(n)) == noise(1000 + n, n));
+  wait_until_stored(mount, bytes);
+  for (unsigned n = 3; n < kFiles; ++n) {
+    CHECK(pyram::read_file(mount / path(n)) == noise(1000 + n, n));
+  }
+  CHECK(mount.count("requests_read") == 3);
+  CHECK(mount.count("stored_bytes") == bytes);
+  CHECK(mount.count("decompressed_blocks") == 1);
+  CHECK(pyram::read_file(mount / "unknown/file") == noise(1000, kFiles));
+  CHECK(mount.count("requests_read") == 4);
+}
