@@ -1,5 +1,6 @@
 // Mounting, serving and unmounting, and every way in which they are refused.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -28,7 +29,7 @@ constexpr char kText[] = "hello from the image\n";
 // An image with one small file.
 fs::path small_image(const TemporaryFolder& folder) {
   const fs::path tree = folder / "tree";
-  fs::create_directory(tree);
+  fs::create_directories(tree);
   pyram::write_file(tree / "hello", kText);
   return pyram::test::make_image(tree, folder / "small.sqfs");
 }
@@ -247,6 +248,29 @@ TEST_CASE("an idle mount goes, but not while somebody is in it") {
     pyram::test::wait_for_end(mount.daemon());
     CHECK_FALSE(pyram::test::is_mounted(mount.path()));
   }
+}
+
+TEST_CASE("an idle mount stays while a file of it is mapped or run") {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "tree");
+  fs::copy_file("/bin/sleep", folder / "tree/sleep");
+  const Mount mount(small_image(folder), {"--idle-timeout", "1"});
+  constexpr char kTime[] = "3";
+  SECTION("mapped") {
+    pyram::UniqueFd file(::open((mount / "hello").c_str(), O_RDONLY | O_CLOEXEC));
+    void* const mapped = ::mmap(nullptr, sizeof(kText), PROT_READ, MAP_PRIVATE, file.get(), 0);
+    REQUIRE(mapped != MAP_FAILED);
+    file.reset();
+    REQUIRE(pyram::run({.arguments = {"sleep", kTime}}).ok());
+    CHECK(pyram::read_file(mount / "hello") == kText);
+    ::munmap(mapped, sizeof(kText));
+  }
+  SECTION("run") {
+    REQUIRE(pyram::run({.arguments = {mount / "sleep", kTime}}).ok());
+    CHECK(pyram::read_file(mount / "hello") == kText);
+  }
+  pyram::test::wait_for_end(mount.daemon());
+  CHECK_FALSE(pyram::test::is_mounted(mount.path()));
 }
 
 TEST_CASE("a status in each format") {
