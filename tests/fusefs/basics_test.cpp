@@ -24,6 +24,10 @@ using pyram::test::TemporaryFolder;
 
 namespace {
 
+// Seconds: long enough for a busy machine to come to use a new mount before it is idle.
+constexpr char kIdle[] = "3";
+constexpr char kLonger[] = "5";
+
 constexpr char kText[] = "hello from the image\n";
 
 // An image with one small file.
@@ -237,10 +241,10 @@ TEST_CASE("a dead daemon's mount is replaced") {
 TEST_CASE("an idle mount goes, but not while somebody is in it") {
   const TemporaryFolder folder;
   const auto by = GENERATE(Mount::By::kUs, Mount::By::kUser);
-  const Mount mount(small_image(folder), {"--idle-timeout", "1"}, by);
-  // The shell holds the folder for three times the time-out; then we see that it is still there.
-  std::vector<std::string> words = {"sh", "-c", "cd \"$0\" && sleep 3 && cat hello",
-                                    mount.path().native()};
+  const Mount mount(small_image(folder), {"--idle-timeout", kIdle}, by);
+  // The shell holds the folder for longer than that; then we see that it is still there.
+  std::vector<std::string> words = {"sh", "-c", "cd \"$0\" && sleep \"$1\" && cat hello",
+                                    mount.path().native(), kLonger};
   const Outcome outcome = pyram::run(by == Mount::By::kUs ? pyram::Command{.arguments = words}
                                                           : pyram::test::as_plain_user(words));
   CHECK(outcome.output == kText);
@@ -254,19 +258,18 @@ TEST_CASE("an idle mount stays while a file of it is mapped or run") {
   const TemporaryFolder folder;
   fs::create_directory(folder / "tree");
   fs::copy_file("/bin/sleep", folder / "tree/sleep");
-  const Mount mount(small_image(folder), {"--idle-timeout", "1"});
-  constexpr char kTime[] = "3";
+  const Mount mount(small_image(folder), {"--idle-timeout", kIdle});
   SECTION("mapped") {
     pyram::UniqueFd file(::open((mount / "hello").c_str(), O_RDONLY | O_CLOEXEC));
     void* const mapped = ::mmap(nullptr, sizeof(kText), PROT_READ, MAP_PRIVATE, file.get(), 0);
     REQUIRE(mapped != MAP_FAILED);
     file.reset();
-    REQUIRE(pyram::run({.arguments = {"sleep", kTime}}).ok());
+    REQUIRE(pyram::run({.arguments = {"sleep", kLonger}}).ok());
     CHECK(pyram::read_file(mount / "hello") == kText);
     ::munmap(mapped, sizeof(kText));
   }
   SECTION("run") {
-    REQUIRE(pyram::run({.arguments = {mount / "sleep", kTime}}).ok());
+    REQUIRE(pyram::run({.arguments = {mount / "sleep", kLonger}}).ok());
     CHECK(pyram::read_file(mount / "hello") == kText);
   }
   pyram::test::wait_for_end(mount.daemon());

@@ -9,6 +9,7 @@
 #include <random>
 #include <thread>
 
+#include "fusefs/image/compressors.h"
 #include "support/io.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
@@ -109,8 +110,8 @@ TEST_CASE("every kind of file, with every compressor that mksquashfs offers") {
   // No data, no metadata, no fragments, no ids compressed: the other half of every branch.
   if (!compressed) options.insert(options.end(), {"-noI", "-noD", "-noF", "-noX"});
   make_image(folder / "tree", folder / "image", options);
-  if (compressor == "lzma") {
-    // libsquashfuse, squashfuse's library, does not read it; nor does the kernel.
+  if (compressor == "lzma" && !pyram::find_decompressor(pyram::Compression::kLzma)) {
+    // The kernel doesn't read it, and not every version of squashfuse's library does.
     fs::create_directory(folder / "mount");
     const pyram::Outcome outcome = pyram::run(
         {.arguments = {pyram::test::program("pyram-mount"), folder / "image", folder / "mount"}});
