@@ -139,5 +139,8 @@ TEST_CASE("the launcher executes no more instructions than recorded") {
   const std::string dump = pyram::read_file(folder / "callgrind.1");
   std::smatch found;
   REQUIRE(std::regex_search(dump, found, std::regex("totals: ([0-9]+)")));
-  check_count("launcher, warm: instructions", std::stoull(found[1]));
+  // From gcc 13 on, a static program sorts its unwinding tables before main.
+  check_count(__GNUC__ < 13 ? "launcher, warm: instructions"
+                            : "launcher, warm, gcc 13 or newer: instructions",
+              std::stoull(found[1]));
 }
