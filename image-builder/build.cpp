@@ -17,6 +17,7 @@
 #include "image-builder/embedded.h"
 #include "image-builder/integrity.h"
 #include "image-builder/layout.h"
+#include "image-builder/licences.h"
 #include "image-builder/manifest.h"
 #include "image-builder/output.h"
 #include "image-builder/packages.h"
@@ -186,8 +187,8 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   for (Package& package : source.packages) {
     if (package.version.empty()) package.version = image.facts.pypy_version;
   }
-  if (options.pack_elf) improve_libraries(image);
   add_licences(source, image);
+  if (options.pack_elf) improve_libraries(image);
   for (const std::string& note : image.notes) progress.note(note);
 
   progress.phase("compiling the modules");

@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "image-builder/digest.h"
+#include "image-builder/licences.h"
 #include "image-builder/source.h"
 #include "support/error.h"
 #include "support/io.h"
@@ -306,19 +307,6 @@ UniqueFd lock_cache(const fs::path& cache) {
 fs::path merged(const fs::path& relative) {
   static const std::set<std::string> moved = {"bin", "sbin", "lib", "lib64"};
   return moved.contains(relative.begin()->native()) ? "usr" / relative : relative;
-}
-
-std::vector<std::string> licences_of(const fs::path& copyright) {
-  // The short names of the machine-readable format: "License: NAME" at the start of a line.
-  std::set<std::string> names;
-  std::ifstream lines(copyright);
-  for (std::string line; std::getline(lines, line);) {
-    if (!line.starts_with("License:")) continue;
-    const std::size_t begin = line.find_first_not_of(" \t", 8);
-    if (begin == std::string::npos) continue;
-    names.insert(line.substr(begin, line.find_last_not_of(" \t\r") - begin + 1));
-  }
-  return {names.begin(), names.end()};
 }
 
 // Moves one unpacked package into the common tree.

@@ -291,15 +291,23 @@ void take_bundled_wheels(ImageTree& image) {
   fs::rename(bundled, wheels);
 }
 
-// A source without packages may still say whose its parts are: an unpacked image does.
-void take_licences(const SourceTree& source, Mover& mover) {
+// The licences that a source has by itself: of everything in it where it is an unpacked image, else
+// PyPy's, for an installed one may share its prefix with other programs.
+void take_licences(const SourceTree& source, Mover& mover, ImageTree& image) {
+  const bool has_packages = !source.is_image && !source.owners.empty();
+  if (has_packages) return;  // Theirs are taken when it is known which are in the image.
+  const auto take = [&](const fs::path& from, const fs::path& folder) {
+    if (!fs::is_regular_file(fs::symlink_status(from))) return;
+    const fs::path to = "share/doc" / folder / "copyright";
+    mover.take(from, to);
+    if (!source.is_image) image.owners[to.native()] = "pypy";
+  };
+  take(source.prefix / "LICENSE", "pypy");
   const fs::path documents = source.prefix / "share/doc";
-  if (!source.owners.empty() || !fs::is_directory(documents)) return;
+  if (!fs::is_directory(documents)) return;
   for (const fs::directory_entry& entry : fs::directory_iterator(documents)) {
-    const fs::path licence = fs::path(entry.path().filename()) / "copyright";
-    if (fs::is_regular_file(fs::symlink_status(documents / licence))) {
-      mover.take(documents / licence, "share/doc" / licence);
-    }
+    const std::string name = entry.path().filename();
+    if (source.is_image || name.starts_with("pypy")) take(entry.path() / "copyright", name);
   }
 }
 
@@ -386,8 +394,7 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
     mover.take(source.prefix / folder, folder);
   }
   take_bundled_wheels(image);
-  mover.take(source.prefix / "LICENSE", "share/doc/pypy/copyright");
-  take_licences(source, mover);
+  take_licences(source, mover, image);
   take_scripts(source, image);
   make_entry_points(image, facts.short_version);
   return image;
@@ -399,7 +406,11 @@ void add_libraries(const SourceTree& source, ImageTree& image) {
     copy_content(from, image.tree / to);
     fs::permissions(image.tree / to, fs::perms(0755));
     const auto owner = source.owners.find(from.lexically_relative(source.root).native());
-    if (owner != source.owners.end()) image.owners[to.native()] = owner->second;
+    if (owner != source.owners.end()) {
+      image.owners[to.native()] = owner->second;
+    } else if (!is_below(from, source.prefix)) {
+      image.machine_files[to.native()] = from;
+    }
   };
   const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
   const auto closure = library_closure({image.tree, image.runtime.library_folders, loader_name});

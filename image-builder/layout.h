@@ -25,6 +25,8 @@ struct ImageTree {
   RuleFolders folders;         // The standard library and the packages, in the image.
   std::map<std::string, std::string> owners;  // Path in the image -> package name.
   std::vector<std::string> notes;             // What a person should know of.
+  // Path in the image -> the file of this machine that it is a copy of.
+  std::map<std::string, std::filesystem::path> machine_files;
   std::int64_t newest = 0;  // When the newest of the source's files was made, since 1970.
   // Set by complete():
   Starter starter;                     // The image's own interpreter, by its own bin/pypy3.

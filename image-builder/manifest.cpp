@@ -4,35 +4,11 @@
 #include <set>
 
 #include "image-builder/digest.h"
-#include "image-builder/output.h"
+#include "image-builder/licences.h"
 #include "support/image_layout.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
-namespace {
-
-std::set<std::string> used_packages(const ImageTree& image) {
-  std::set<std::string> used;
-  for (const auto& [path, package] : image.owners) {
-    if (fs::exists(fs::symlink_status(image.tree / path))) used.insert(package);
-  }
-  return used;
-}
-
-}  // namespace
-
-void add_licences(const SourceTree& source, ImageTree& image) {
-  for (const std::string& package : used_packages(image)) {
-    const fs::path from = source.prefix / "share/doc" / package / "copyright";
-    const fs::path to = fs::path("share/doc") / package / "copyright";
-    // Some packages' folder is a link to another's: what is meant is copied.
-    if (!fs::is_regular_file(from)) continue;
-    fs::create_directories((image.tree / to).parent_path());
-    fs::remove(image.tree / to);
-    copy_content(from, image.tree / to);
-    image.owners[to.native()] = package;
-  }
-}
 
 nlohmann::json file_entry(const fs::path& file) {
   return {{"size", fs::file_size(file)}, {"digest", sha256_of_file(file).substr(0, 8)}};
@@ -67,7 +43,8 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
                                   {"kind", package.kind},
                                   {"source", package.source},
                                   {"sha256", package.sha256},
-                                  {"licences", package.licences}});
+                                  {"licences", package.licences},
+                                  {"licence_files", licence_files(image, package.name)}});
   }
   result["stripped"] = nlohmann::json::array();
   for (const RuleResult& rule : parts.rules) {

@@ -22,14 +22,10 @@ struct ManifestParts {
   std::int64_t time;
 };
 
-// The licences of the packages whose files are in the image are put into share/doc by this.
 // Packages of which nothing is in the image are not listed.
 [[nodiscard]] nlohmann::json make_manifest(const ManifestParts& parts);
 
 // What the manifest says of a regular file, but for its package.
 [[nodiscard]] nlohmann::json file_entry(const std::filesystem::path& file);
-
-// Copies the copyright files of the packages that brought files; before make_manifest.
-void add_licences(const SourceTree& source, ImageTree& image);
 
 }  // namespace pyram::builder

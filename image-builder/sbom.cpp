@@ -142,6 +142,11 @@ json make_sbom(const json& manifest) {
       entry["checksums"] = {{{"algorithm", "SHA256"}, {"checksumValue", digest}}};
     }
     entry["licenseDeclared"] = licence_expression(package.at("licences"), licences);
+    const json files = package.value("licence_files", json::array());
+    std::string places;
+    for (const std::string file : files) places += (places.empty() ? "" : ", ") + file;
+    entry["licenseComments"] = files.empty() ? "The package brings no text of its licence."
+                                             : "The text is in the image: " + places;
     entry["externalRefs"] = {{{"referenceCategory", "PACKAGE-MANAGER"},
                               {"referenceType", "purl"},
                               {"referenceLocator", package_url(package)}}};
@@ -156,8 +161,8 @@ json make_sbom(const json& manifest) {
       extracted.push_back({{"licenseId", id},
                            {"name", name},
                            {"extractedText",
-                            "The text is in the image, in share/doc/PACKAGE/copyright or in the "
-                            "package's own .dist-info folder."}});
+                            "The text is in the image, in the files that the packages' comments "
+                            "on their licences name."}});
     }
   }
   return document;

@@ -26,6 +26,7 @@ struct SourceTree {
   std::filesystem::path prefix;   // Holds bin/, lib/ and share/: root/usr, or the root itself.
   bool movable = false;           // Files may be moved away: it is ours.
   bool system_libraries = false;  // What it lacks may come from this machine.
+  bool is_image = false;          // An unpacked image, whose manifest says what is in it.
   std::vector<std::filesystem::path> library_folders;
   std::vector<Package> packages;
   std::map<std::string, std::string> owners;  // Path relative to root -> package name.

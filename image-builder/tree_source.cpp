@@ -1,10 +1,35 @@
 // The `dir:` source.
+#include <nlohmann/json.hpp>
+
 #include "image-builder/source.h"
 #include "support/error.h"
 #include "support/image_layout.h"
+#include "support/io.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
+namespace {
+
+// An unpacked image says itself what it is made of.
+void use_manifest(const fs::path& file, SourceTree& source) {
+  try {
+    const nlohmann::json manifest = nlohmann::json::parse(read_file(file));
+    for (const nlohmann::json& package : manifest.at("packages")) {
+      source.packages.push_back({package.at("name"), package.at("version"), package.at("kind"),
+                                 package.at("source"), package.at("sha256"),
+                                 package.at("licences")});
+    }
+    for (const auto& [path, entry] : manifest.at("files").items()) {
+      if (!entry.contains("package")) continue;
+      source.owners[(source.prefix / path).lexically_relative(source.root)] = entry.at("package");
+    }
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(ExitCode::kBadSource,
+                "cannot use the manifest " + quote(file.native()) + ": " + error.what());
+  }
+}
+
+}  // namespace
 
 SourceTree use_folder(const fs::path& folder) {
   std::error_code missing;
@@ -21,6 +46,14 @@ SourceTree use_folder(const fs::path& folder) {
   source.description = "dir:" + prefix.filename().native();
   for (const char* name : {layout::kLibraries, "lib", "lib64"}) {
     if (fs::is_directory(prefix / name)) source.library_folders.push_back(prefix / name);
+  }
+  const fs::path manifest = prefix / layout::kManifest;
+  source.is_image = fs::is_regular_file(manifest);
+  if (source.is_image) {
+    use_manifest(manifest, source);
+  } else {
+    // The version is what the interpreter says, once it runs.
+    source.packages.push_back({"pypy", "", "pypy", prefix.filename(), "", {"MIT"}});
   }
   return source;
 }

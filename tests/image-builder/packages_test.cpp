@@ -1,5 +1,6 @@
 // Packages that are added to an image, with wheels that the test makes itself.
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "support/error.h"
@@ -15,7 +16,8 @@ using pyram::Outcome;
 
 namespace {
 
-// Makes wheels: each argument is a JSON object with name, version, tag, files, requires, scripts.
+// Makes wheels: each argument is a JSON object with name, version, tag, files, requires, scripts,
+// licence.
 constexpr char kMakeWheels[] = R"(
 import base64, hashlib, json, sys, zipfile
 for text in sys.argv[1:]:
@@ -29,6 +31,8 @@ for text in sys.argv[1:]:
     for other in want.get("requires", []):
         files[info + "METADATA"] += "Requires-Dist: %s\n" % other
     files[info + "WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: %s\n" % tag
+    if "licence" in want:
+        files[info + "licenses/LICENSE.txt"] = want["licence"]
     if want.get("scripts"):
         files[info + "entry_points.txt"] = "[console_scripts]\n" + "".join(
             "%s = %s\n" % pair for pair in want["scripts"].items())
@@ -48,7 +52,8 @@ fs::path unpacked_image() {
   const fs::path tree = folder / "pypy";
   if (!fs::exists(tree)) {
     pyram::run_or_throw({{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(),
-                          default_image().native(), "bin", "lib", "share/python-wheels"},
+                          default_image().native(), "bin", "lib", "share/python-wheels",
+                          "share/doc", "share/common-licenses", ".pyram/manifest.json"},
                          {},
                          {}},
                         ExitCode::kFailed, "unpack the default image");
@@ -106,7 +111,7 @@ TEST_CASE("a wheel and what it needs come into the image, and its script runs an
                                            {"requires", {"helper>=2"}},
                                            {"scripts", {{"greet", "greeting:main"}}}});
   shop.wheel({{"name", "helper"}, {"version", "1.0"}});
-  shop.wheel({{"name", "helper"}, {"version", "2.5"}});
+  shop.wheel({{"name", "helper"}, {"version", "2.5"}, {"licence", "Do as you like.\n"}});
   const Outcome built =
       shop.build({"--wheel", greeting, "--no-index", "--find-links", shop.wheels().native()});
   INFO(built.errors);
@@ -150,15 +155,25 @@ TEST_CASE("a wheel and what it needs come into the image, and its script runs an
   const auto info = nlohmann::json::parse(
       pyram::run({{program("pyram-image"), "info", "--json", shop.image().native()}, {}, {}})
           .output);
-  bool found = false;
-  for (const auto& package : info["packages"]) {
-    if (package["name"] != "greeting") continue;
-    found = true;
-    CHECK(package["kind"] == "wheel");
-    CHECK(package["sha256"] == sha256(greeting));
-    CHECK(package["licences"] == nlohmann::json{"MIT"});
+  std::map<std::string, nlohmann::json> packages;
+  for (const auto& package : info["packages"]) packages[package["name"]] = package;
+  CHECK(packages["greeting"]["kind"] == "wheel");
+  CHECK(packages["greeting"]["sha256"] == sha256(greeting));
+  CHECK(packages["greeting"]["licences"] == nlohmann::json{"MIT"});
+
+  // What was in the image before is still known, and each licence is there or said to be missing.
+  CHECK(packages["python3-django"]["kind"] == "deb");
+  CHECK(packages["helper"]["licence_files"].size() == 1);
+  for (const auto& [name, package] : packages) {
+    INFO(name);
+    for (const std::string file : package["licence_files"]) {
+      CHECK(fs::is_regular_file(shop / "moved" / file));
+    }
+    const bool said =
+        built.errors.find("no licence in the image for " + name + " ") != std::string::npos;
+    CHECK(said == package["licence_files"].empty());
+    CHECK(said == (name == "greeting"));
   }
-  CHECK(found);
 }
 
 TEST_CASE("what doesn't fit is refused before anything is packed") {

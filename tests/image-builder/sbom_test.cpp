@@ -110,6 +110,15 @@ TEST_CASE("the default image's SPDX document is whole, and names every package")
   const json manifest = json::parse(cat(".pyram/manifest.json"));
   check_document(document);
   CHECK(document["packages"].size() == manifest["packages"].size() + 1);
+  for (const json& package : manifest["packages"]) {
+    INFO(package["name"]);
+    CHECK_FALSE(package["licences"].empty());
+    CHECK_FALSE(package["licence_files"].empty());
+    for (const std::string file : package["licence_files"]) {
+      CHECK(manifest["files"].contains(file));
+      CHECK(document.dump().find(file) != std::string::npos);
+    }
+  }
 
   // SPDX's own checker, from the package index.
   const TemporaryFolder folder;
