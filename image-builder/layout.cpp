@@ -36,7 +36,8 @@ bool is_below(const fs::path& path, const fs::path& folder) {
   return !relative.empty() && *relative.begin() != "..";
 }
 
-// Moves things from a source into an image and remembers whose they were.
+// Moves things from a source into an image and remembers whose they were. Links are made at the
+// end, when it is known what else came along.
 class Mover {
  public:
   Mover(const SourceTree& source, ImageTree& image) : source_(source), image_(image) {}
@@ -53,6 +54,27 @@ class Mover {
     }
     const fs::path target = image_.tree / to;
     fs::create_directories(target.parent_path());
+    if (fs::is_symlink(from)) {
+      links_[to] = from;
+      return;
+    }
+    note(from, to);
+    if (source_.movable) {
+      fs::rename(from, target);
+    } else {
+      copy_content(from, target);
+    }
+  }
+
+  void make_links() {
+    for (const auto& [to, from] : links_) {
+      note(from, to);
+      make_link(from, to);
+    }
+  }
+
+ private:
+  void note(const fs::path& from, const fs::path& to) {
     if (const auto owner = source_.owners.find(from.lexically_relative(source_.root).native());
         owner != source_.owners.end()) {
       image_.owners[to.native()] = owner->second;
@@ -61,23 +83,17 @@ class Mover {
     if (::stat(from.c_str(), &status) == 0) {
       image_.newest = std::max<std::int64_t>(image_.newest, status.st_mtim.tv_sec);
     }
-    if (fs::is_symlink(from)) {
-      take_link(from, to);
-    } else if (source_.movable) {
-      fs::rename(from, target);
-    } else {
-      copy_content(from, target);
-    }
   }
 
- private:
   // A link stays one where its target comes along. Debian's python3-django, for one, has links into
   // another package's folder: then the file that is meant comes in the link's place.
-  void take_link(const fs::path& from, const fs::path& to) {
+  void make_link(const fs::path& from, const fs::path& to) {
     const fs::path target = fs::read_symlink(from);
     const fs::path inside = (to.parent_path() / target).lexically_normal();
-    const bool stays = target.is_relative() && is_below(inside, ".") &&
-                       (target.native().find("..") == std::string::npos);
+    const bool comes =
+        fs::exists(fs::symlink_status(image_.tree / inside)) || links_.find(inside) != links_.end();
+    const bool leaves = target.native().find("..") != std::string::npos;
+    const bool stays = target.is_relative() && is_below(inside, ".") && (comes || !leaves);
     if (stays) {
       fs::create_symlink(target, image_.tree / to);
       return;
@@ -93,13 +109,14 @@ class Mover {
 
   const SourceTree& source_;
   ImageTree& image_;
+  std::map<fs::path, fs::path> links_;  // Path in the image -> the link in the source.
 };
 
 fs::path find_program_file(const SourceTree& source) {
   // In an unpacked image bin/pypy3 is our own program.
   if (fs::exists(source.prefix / layout::kProgram)) return source.prefix / layout::kProgram;
   for (const char* name : {"bin/pypy3", "bin/pypy"}) {
-    const fs::path program = resolve(source.prefix / name, source.root);
+    fs::path program = resolve(source.prefix / name, source.root);
     if (fs::exists(program)) {
       if (!is_elf(program)) {
         throw Error(ExitCode::kBadSource,
@@ -395,6 +412,7 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   }
   take_bundled_wheels(image);
   take_licences(source, mover, image);
+  mover.make_links();
   take_scripts(source, image);
   make_entry_points(image, facts.short_version);
   return image;

@@ -37,6 +37,10 @@ void make_portable(const TemporaryFolder& folder, const std::string& archive) {
         "mv ../pypy/lib/pyram/* lib64/\n"
         // What it lacks, every Debian machine has.
         "rm lib64/libz.so.1\n"
+        // Links to a file of another folder, which may come before or after it.
+        "mkdir -p share/zoneinfo/A share/zoneinfo/B share/zoneinfo/C share/zoneinfo/D\n"
+        "echo zone >share/zoneinfo/B/zone\n"
+        "for folder in A C D; do ln -s ../B/zone share/zoneinfo/$folder/zone; done\n"
         "rmdir ../pypy/lib/pyram && mv ../pypy/lib lib\n"
         "ln -s pypy3.11 bin/pypy3 && ln -s pypy3 bin/pypy && ln -s pypy3 bin/python\n"
         "mkdir include && echo '#define X' >include/Python.h\n"
@@ -81,6 +85,7 @@ TEST_CASE("an image is built from a portable archive") {
          {}});
     INFO(outcome.errors);
     REQUIRE(outcome.ok());
+    CHECK(outcome.errors.find("left out the link") == std::string::npos);
     CHECK(entries_in(folder.path()) == 2);
     const fs::path tree = folder / "tree";
     pyram::run_or_throw(
@@ -94,6 +99,9 @@ TEST_CASE("an image is built from a portable archive") {
     CHECK(outcome.output == "42 " + (tree / "bin/python3").native() + "\n");
     CHECK(pyram::read_file(tree / "share/doc/pypy/copyright") == "The MIT License\n");
     CHECK_FALSE(fs::exists(tree / "include"));
+    for (const char* link : {"A", "C", "D"}) {
+      CHECK(fs::read_symlink(tree / "share/zoneinfo" / link / "zone") == "../B/zone");
+    }
     check_licences(image, tree, "tar:" + archive);
   }
 }
