@@ -109,7 +109,7 @@ class Supervisor {
   [[nodiscard]] bool supervised() const { return options_.supervise && options_.record.empty(); }
 
   [[nodiscard]] WorkerFiles files() const {
-    return {.device = device_.get(), .image = image_.get(), .state = memory_->descriptor()};
+    return {.device = device_.get(), .image = image_.descriptor(), .state = memory_->descriptor()};
   }
 
   void start_worker() {
@@ -306,9 +306,9 @@ class Supervisor {
     mount_->detach();
   }
 
-  static UniqueFd open_image(const std::filesystem::path& path, std::uint64_t offset) {
-    UniqueFd file = Image::open_file(path);
-    Image::check(file.get(), quote(path.native()), offset);
+  static ImageFile open_image(const std::filesystem::path& path, std::uint64_t offset) {
+    ImageFile file = Image::open_file(path, offset);
+    Image::check(file);
     return file;
   }
 
@@ -318,7 +318,7 @@ class Supervisor {
   UniqueFd signals_;
   Log log_;
   const std::filesystem::path image_path_;
-  UniqueFd image_;
+  ImageFile image_;
   UniqueFd device_;
   std::optional<MountPoint> mount_;
   std::optional<SharedMemory> memory_;

@@ -284,9 +284,9 @@ void finish(const Plan& plan) {
 
 }  // namespace
 
-void extract_image(const fs::path& image_path, std::uint64_t offset, const fs::path& folder,
-                   unsigned threads, std::uint64_t reserve) {
-  const std::unique_ptr<Image> image = Image::open(image_path, offset);
+void extract_image(const fs::path& image_path, std::uint64_t offset, Image::Verify verify,
+                   const fs::path& folder, unsigned threads, std::uint64_t reserve) {
+  const std::unique_ptr<Image> image = Image::open(image_path, offset, verify);
   fs::path partial = folder;
   partial += ".partial";
   std::error_code ignored;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "fusefs/image/image.h"
+
 namespace pyram {
 
 // Unpacks the image that begins at `offset` of the file `image` as the new folder `folder`, several
@@ -15,8 +17,8 @@ namespace pyram {
 // A folder that lies in RAM (tmpfs) is filled only if that leaves `reserve` bytes to whatever runs
 // afterwards, as far as the machine and the memory limits of our control groups tell.
 //
-// Throws Error: kBadImage, or kCannotWrite (ENOSPC where it doesn't fit).
-void extract_image(const std::filesystem::path& image, std::uint64_t offset,
+// Throws Error: kBadImage, kVerification, or kCannotWrite (ENOSPC where it doesn't fit).
+void extract_image(const std::filesystem::path& image, std::uint64_t offset, Image::Verify verify,
                    const std::filesystem::path& folder, unsigned threads,
                    std::uint64_t reserve = std::uint64_t{64} << 20);
 

@@ -54,7 +54,8 @@ struct Operations {
       error_number = error.error_number();
       if (is_failure(error_number)) {
         fs.statistics_.errors.add();
-        fs.log_.error(error.what());
+        if (error.code() == ExitCode::kVerification) fs.statistics_.verify_failures.add();
+        fs.log_failure(node, error);
       }
     } catch (const std::bad_alloc&) {
       error_number = ENOMEM;
@@ -294,6 +295,17 @@ struct Operations {
     });
   }
 };
+
+void FileSystem::log_failure(std::uint64_t node, const Error& error) noexcept {
+  // Looking a name up takes longer than answering: not for lines that nobody will see.
+  if (log_.is_silent()) return;
+  try {
+    const auto path = path_of(image_, to_inode(image_, node));
+    log_.error((path ? "cannot read " + quote(*path) + ": " : std::string()) + error.what());
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // No memory for a line: the reader gets its error all the same.
+  }
+}
 
 void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset) {
   // Most reads lie in one block or two: those are answered out of the cache without a copy.

@@ -24,6 +24,7 @@
 #include "fusefs/part_reads.h"
 #include "fusefs/recorder.h"
 #include "fusefs/statistics.h"
+#include "support/error.h"
 
 struct fuse_lowlevel_ops;
 struct fuse_req;
@@ -80,6 +81,8 @@ class FileSystem {
  private:
   friend struct Operations;
 
+  // Says what a request about `node` failed of, and of which file.
+  void log_failure(std::uint64_t node, const Error& error) noexcept;
   void read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset);
   // A READ took `taken` bytes of an extent whose block has more, and was decompressed for that, or
   // was there.

@@ -19,6 +19,11 @@ void Log::forward_to(Writer writer) {
   writer_ = std::move(writer);
 }
 
+bool Log::is_silent() {
+  const std::lock_guard lock(mutex_);
+  return errors_ > kMostErrors;
+}
+
 void Log::write(std::string_view message, bool is_error) {
   const std::lock_guard lock(mutex_);
   if (is_error && errors_ > kMostErrors) return;

@@ -20,6 +20,8 @@ class Log {
   // One line, without the program's name.
   void error(std::string_view message) { write(message, true); }
   void info(std::string_view message) { write(message, false); }
+  // Whether an error would not be written any more.
+  [[nodiscard]] bool is_silent();
 
  private:
   static constexpr int kMostErrors = 100;

@@ -130,7 +130,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   Options options;
   CLI::App app(
       "Mounts a SquashFS image on a folder and serves it.\n"
-      "Exit codes: 0 done, 1 failed, 2 usage, 3 bad image, 4 bad mount point, 5 FUSE not usable.",
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 bad image, 4 bad mount point, 5 FUSE not usable,\n"
+      "9 not what was packed.",
       "pyram-mount");
   app.set_version_flag("-V,--version", std::string("pyram-mount ") + PYRAM_VERSION);
 
@@ -141,6 +142,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   bool status = false;
   bool extract = false;
   bool reload = false;
+  bool verify = false;
   std::string worker;
   app.add_option("places", places,
                  "IMAGE MOUNTPOINT (only MOUNTPOINT with --status, --unmount, --reload)")
@@ -163,6 +165,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   app.add_option("--prefetch", options.prefetch, "What to read ahead: none, hot, all")
       ->transform(CLI::CheckedTransformer(std::map<std::string, Prefetch>{
           {"none", Prefetch::kNone}, {"hot", Prefetch::kHot}, {"all", Prefetch::kAll}}));
+  app.add_flag("--verify", verify,
+               "Check all that is read of the image against its Merkle tree before it is used");
   app.add_option("--idle-timeout", options.idle_timeout,
                  "Unmount after so many seconds without use; 0: never");
   app.add_option("--record", options.record,
@@ -219,6 +223,7 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   if (expected == 2) options.image = places.front();
   options.mount_point = places.back();
   if (single_threaded) options.threads = 1;
+  if (verify) options.verify = Image::Verify::kYes;
   apply_mount_options(options, mount_options);
   if (options.debug) {
     options.foreground = true;

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "fusefs/image/image.h"
+
 namespace pyram {
 
 enum class Action { kMount, kUnmount, kStatus, kExtract, kReload, kWork };
@@ -31,6 +33,7 @@ struct Options {
   Prefetch prefetch = Prefetch::kHot;
   std::uint64_t idle_timeout = 0;  // Seconds; 0: never.
   int ready_fd = -1;
+  Image::Verify verify = Image::Verify::kNo;
   std::filesystem::path record;  // Where to write what was read; empty: nowhere.
 
   // From -o:

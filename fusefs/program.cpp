@@ -95,7 +95,7 @@ void extract(const pyram::Options& options) {
   pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), {});
   try {
     const unsigned processors = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
-    pyram::extract_image(options.image, options.offset, options.mount_point,
+    pyram::extract_image(options.image, options.offset, options.verify, options.mount_point,
                          options.threads != 0 ? options.threads : processors);
   } catch (const Error& error) {
     readiness.fail(error);

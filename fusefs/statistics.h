@@ -46,6 +46,7 @@ struct Statistics {
   std::atomic<std::uint64_t> prefetch_done = 0;   // ... and those that were.
   std::atomic<std::uint64_t> cache_bytes = 0;     // What the block cache holds now.
   Counter worker_reloads;                         // Workers of a newer program.
+  Counter verify_failures;                        // Requests for bytes that are not as packed.
 };
 
 }  // namespace pyram

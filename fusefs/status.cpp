@@ -46,6 +46,7 @@ std::string describe_status(const DaemonFacts& facts, const Statistics& statisti
   line("pid", facts.daemon);
   line("worker_pid", ::getpid());
   line("confinement", facts.confinement);
+  line("verify", facts.verifies ? "all" : "none");
   line("uptime_milliseconds", up.count());
   line("threads", facts.threads);
   line("worker_restarts", statistics.worker_restarts.value());
@@ -62,6 +63,7 @@ std::string describe_status(const DaemonFacts& facts, const Statistics& statisti
   }
   line("requests_other", others);
   line("errors", statistics.errors.value());
+  line("verify_failures", statistics.verify_failures.value());
   line("served_bytes", statistics.bytes_served.value());
   line("stored_bytes", statistics.bytes_stored.value());
   line("image_read_bytes", statistics.bytes_read.value());

@@ -36,6 +36,7 @@ struct DaemonFacts {
   std::string mount_point;
   pid_t daemon = 0;         // The process to signal.
   std::string confinement;  // What holds the worker.
+  bool verifies = false;    // Whether what is read of the image is checked.
   int memory_file = -1;     // /proc/self/statm, which a confined worker could not open later.
   unsigned threads = 0;
   std::size_t cache_capacity = 0;

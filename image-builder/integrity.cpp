@@ -232,7 +232,7 @@ Trailer seal(const fs::path& image, const fs::path& key) {
 std::optional<Trailer> read_trailer(const fs::path& image) {
   const Superblock superblock = read_superblock(image);
   const UniqueFd fd = open_image(image, O_RDONLY);
-  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, image.native());
+  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, quote(image.native()));
   return tree ? std::optional(tree->trailer()) : std::nullopt;
 }
 
@@ -240,7 +240,7 @@ std::string verify_image(const fs::path& image, const fs::path& key) {
   const Key by = key.empty() ? Key(nullptr, &EVP_PKEY_free) : read_key(key, KeyKind::kPublic);
   const Superblock superblock = read_superblock(image);
   const UniqueFd fd = open_image(image, O_RDONLY);
-  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, image.native());
+  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, quote(image.native()));
   if (!tree) {
     throw Error(ExitCode::kVerification,
                 "cannot verify the image " + quote(image.native()) +
@@ -278,7 +278,7 @@ std::string sign_image(const fs::path& given, const fs::path& key) {
   const Key by = read_key(key, KeyKind::kPrivate);
   const Superblock superblock = read_superblock(image);
   const UniqueFd fd = open_image(image, O_RDONLY);
-  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, image.native());
+  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, quote(image.native()));
   // What is signed has to be what was made.
   if (tree) tree->check_all(fd.get(), 0);
   Replacement replacement(image);

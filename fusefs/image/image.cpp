@@ -11,7 +11,6 @@
 #include "fusefs/image/bytes.h"
 #include "fusefs/image/compressors.h"
 #include "support/error.h"
-#include "support/io.h"
 
 namespace pyram {
 namespace {
@@ -22,24 +21,11 @@ Error wrong_type(int error_number, std::string_view what) {
   return {ExitCode::kFailed, std::string(what), error_number};
 }
 
-std::uint64_t file_size(int file, const std::string& name) {
-  struct stat status {};
-  if (::fstat(file, &status) != 0) {
-    throw system_error(ExitCode::kBadImage, errno, "read " + name);
-  }
-  // A block device has no size of its own, but ends somewhere.
-  if (S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(::lseek(file, 0, SEEK_END));
-  if (!S_ISREG(status.st_mode)) {
-    throw Error(ExitCode::kBadImage, "cannot use " + name + " as an image: it is not a file");
-  }
-  return static_cast<std::uint64_t>(status.st_size);
-}
-
-Superblock read_superblock(int file, const std::string& name, std::uint64_t offset) {
-  const std::uint64_t length = file_size(file, name);
+Superblock read_superblock(const ImageFile& file) {
+  const std::uint64_t length = file.size();
   std::array<std::byte, Superblock::kSize> bytes;
-  const std::size_t got = offset < length ? pread_full(file, bytes, offset) : 0;
-  return parse_superblock(std::span(bytes).first(got), length - std::min(length, offset), name);
+  const std::size_t got = length > 0 ? file.read(bytes, 0) : 0;
+  return parse_superblock(std::span(bytes).first(got), length, file.name());
 }
 
 Error unknown_compressor(const Superblock& super, const std::string& name) {
@@ -56,36 +42,40 @@ bool is_sound_name(std::string_view name) {
 
 }  // namespace
 
-std::unique_ptr<Image> Image::open(const std::filesystem::path& path, std::uint64_t offset) {
-  return std::make_unique<Image>(open_file(path), quote(path.native()), offset);
+std::unique_ptr<Image> Image::open(const std::filesystem::path& path, std::uint64_t offset,
+                                   Verify verify) {
+  return std::make_unique<Image>(open_file(path, offset), verify);
 }
 
-UniqueFd Image::open_file(const std::filesystem::path& path) {
+ImageFile Image::open_file(const std::filesystem::path& path, std::uint64_t offset) {
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file) {
     throw system_error(ExitCode::kBadImage, errno, "open the image " + quote(path.native()));
   }
-  return file;
+  return {std::move(file), quote(path.native()), offset};
 }
 
-void Image::check(int file, const std::string& name, std::uint64_t offset) {
-  const Superblock super = read_superblock(file, name, offset);
-  if (find_decompressor(super.compression) == nullptr) throw unknown_compressor(super, name);
+void Image::check(const ImageFile& file) {
+  const Superblock super = read_superblock(file);
+  if (find_decompressor(super.compression) == nullptr) throw unknown_compressor(super, file.name());
 }
 
-Image::Image(UniqueFd file, std::string name, std::uint64_t offset)
-    : file_(std::move(file)), name_(std::move(name)), offset_(offset) {
-  superblock_ = read_superblock(file_.get(), name_, offset_);
+Image::Image(ImageFile file, Verify verify) {
+  superblock_ = read_superblock(file);
+  if (verify == Verify::kYes) {
+    // Where the tree lies is what the superblock says: then it is read again, as one that is
+    // checked.
+    file.verify(superblock_.bytes_used);
+    superblock_ = read_superblock(file);
+  }
+  file_ = std::make_unique<const ImageFile>(std::move(file));
   decompress_ = find_decompressor(superblock_.compression);
-  if (decompress_ == nullptr) throw unknown_compressor(superblock_, name_);
-  metadata_ =
-      std::make_unique<MetadataCache>(file_.get(), offset_, superblock_.bytes_used, decompress_);
+  if (decompress_ == nullptr) throw unknown_compressor(superblock_, name());
+  metadata_ = std::make_unique<MetadataCache>(*file_, superblock_.bytes_used, decompress_);
   // All metadata lies in one piece behind the data, and a start needs much of it at once.
   constexpr std::uint64_t kMost = std::uint64_t{1} << 20;
-  ::posix_fadvise(
-      file_.get(), static_cast<off_t>(offset_ + superblock_.inode_table),
-      static_cast<off_t>(std::min(kMost, superblock_.bytes_used - superblock_.inode_table)),
-      POSIX_FADV_WILLNEED);
+  file_->read_ahead(superblock_.inode_table,
+                    std::min(kMost, superblock_.bytes_used - superblock_.inode_table));
   read_owners();
   open_xattrs();
   // Fails here and not at the first request when the metadata makes no sense at all.
@@ -106,8 +96,7 @@ MetadataCursor Image::table_entry(std::uint64_t index_position, std::uint64_t in
   const std::uint64_t byte = index * entry_size;
   const std::uint64_t at = index_position + byte / Superblock::kMetadataBlockSize * 8;
   std::array<std::byte, 8> raw;
-  if (at > superblock_.bytes_used - raw.size() ||
-      pread_full(file_.get(), raw, offset_ + at) != raw.size()) {
+  if (at > superblock_.bytes_used - raw.size() || file_->read(raw, at) != raw.size()) {
     throw_corrupt("a table is cut");
   }
   return {*metadata_, load_le<std::uint64_t>(raw, 0),
@@ -309,17 +298,17 @@ std::size_t Image::read_block(const Block& block, std::span<std::byte> output) c
   const auto cut = [&] {
     throw_corrupt("it ends inside the block at byte " + std::to_string(block.position));
   };
-  const std::uint64_t at = offset_ + block.position;
   if (block.stored_size > output.size()) throw_corrupt("a block is too large");
   if (!block.compressed) {
-    if (pread_full(file_.get(), output.first(block.stored_size), at) != block.stored_size) cut();
+    const std::span<std::byte> bytes = output.first(block.stored_size);
+    if (file_->read(bytes, block.position) != bytes.size()) cut();
     return block.stored_size;
   }
   // Kept by each thread: as large as a block, and every read of the image needs it.
   thread_local std::vector<std::byte> stored;
   if (stored.size() < block.stored_size) stored.resize(superblock_.block_size);
   const std::span<std::byte> input = std::span(stored).first(block.stored_size);
-  if (pread_full(file_.get(), input, at) != input.size()) cut();
+  if (file_->read(input, block.position) != input.size()) cut();
   const auto size = decompress_(input, output);
   if (!size) {
     throw_corrupt("the block at byte " + std::to_string(block.position) +
@@ -329,23 +318,17 @@ std::size_t Image::read_block(const Block& block, std::span<std::byte> output) c
 }
 
 void Image::read_ahead(const Block& block) const {
-  ::posix_fadvise(file_.get(), static_cast<off_t>(offset_ + block.position), block.stored_size,
-                  POSIX_FADV_WILLNEED);
+  file_->read_ahead(block.position, block.stored_size);
 }
 
 void Image::forget_stored(const Block& block) const {
   // The page that it begins in was the block's before; the one that it ends in is the next one's.
   constexpr std::uint64_t kPage = 4096;
-  const std::uint64_t begin = (offset_ + block.position) / kPage * kPage;
-  const std::uint64_t end = offset_ + block.position + block.stored_size;
-  ::posix_fadvise(file_.get(), static_cast<off_t>(begin), static_cast<off_t>(end - begin),
-                  POSIX_FADV_DONTNEED);
+  const std::uint64_t before = std::min((file_->offset() + block.position) % kPage, block.position);
+  file_->forget(block.position - before, block.stored_size + before);
 }
 
-void Image::forget_stored() const {
-  ::posix_fadvise(file_.get(), static_cast<off_t>(offset_),
-                  static_cast<off_t>(superblock_.bytes_used), POSIX_FADV_DONTNEED);
-}
+void Image::forget_stored() const { file_->forget(0, superblock_.bytes_used); }
 
 std::optional<InodeRef> find_path(const Image& image, std::string_view path) {
   InodeRef inode = image.root();
@@ -359,6 +342,31 @@ std::optional<InodeRef> find_path(const Image& image, std::string_view path) {
     path.remove_prefix(std::min(end + 1, path.size()));
   }
   return inode;
+}
+
+std::optional<std::string> path_of(const Image& image, InodeRef inode) {
+  // An image of any size and any faults is looked through for a line of the log: not for long.
+  constexpr int kMostEntries = 100'000;
+  constexpr std::size_t kLongestPath = 4096;
+  std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), "/"}};
+  if (inode == image.root()) return folders.front().second;
+  try {
+    for (int seen = 0; !folders.empty() && seen < kMostEntries;) {
+      const auto [folder, prefix] = std::move(folders.back());
+      folders.pop_back();
+      ListingCursor listing = image.open_listing(folder);
+      while (const auto entry = Image::next_entry(listing)) {
+        if (entry->inode == inode) return prefix + entry->name;
+        if (++seen >= kMostEntries) break;
+        if (S_ISDIR(entry->type) && prefix.size() < kLongestPath) {
+          folders.emplace_back(entry->inode, prefix + entry->name + "/");
+        }
+      }
+    }
+  } catch (const Error&) {
+    // The metadata are damaged as well.
+  }
+  return std::nullopt;
 }
 
 std::string read_image_file(const Image& image, InodeRef file, std::uint64_t limit) {

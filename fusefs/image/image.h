@@ -17,11 +17,11 @@
 #include <string_view>
 #include <vector>
 
+#include "fusefs/image/image_file.h"
 #include "fusefs/image/inode.h"
 #include "fusefs/image/metadata.h"
 #include "fusefs/image/superblock.h"
 #include "fusefs/image/types.h"
-#include "support/unique_fd.h"
 
 namespace pyram {
 
@@ -40,19 +40,24 @@ class Image {
   // How many blocks file_map() gives at most: 128 MiB of a file with the usual block size.
   static constexpr std::uint64_t kBlocksPerMap = 1024;
 
+  // Whether everything that is read is checked first against the image's Merkle tree.
+  enum class Verify : bool { kNo, kYes };
+
   // Opens `path` for reading; the SquashFS starts `offset` bytes into it.
   [[nodiscard]] static std::unique_ptr<Image> open(const std::filesystem::path& path,
-                                                   std::uint64_t offset = 0);
+                                                   std::uint64_t offset = 0,
+                                                   Verify verify = Verify::kNo);
   // open()'s two steps for who only keeps the file: opening it, and looking at the superblock.
-  [[nodiscard]] static UniqueFd open_file(const std::filesystem::path& path);
-  static void check(int file, const std::string& name, std::uint64_t offset);
-  // `name` is for messages.
-  Image(UniqueFd file, std::string name, std::uint64_t offset);
+  [[nodiscard]] static ImageFile open_file(const std::filesystem::path& path,
+                                           std::uint64_t offset = 0);
+  static void check(const ImageFile& file);
+  // Throws kVerification (EIO), too, and from then on whatever reads of the image does, where it
+  // verifies and finds other bytes than those that were packed, or has nothing to verify by.
+  explicit Image(ImageFile file, Verify verify = Verify::kNo);
 
   [[nodiscard]] const Superblock& superblock() const { return superblock_; }
-  [[nodiscard]] const std::string& name() const { return name_; }
-  [[nodiscard]] std::uint64_t offset() const { return offset_; }
-  [[nodiscard]] int descriptor() const { return file_.get(); }
+  [[nodiscard]] const std::string& name() const { return file_->name(); }
+  [[nodiscard]] bool verifies() const { return file_->verifies(); }
   [[nodiscard]] InodeRef root() const { return {superblock_.root_inode}; }
 
   [[nodiscard]] Attributes attributes(InodeRef inode) const;
@@ -111,9 +116,7 @@ class Image {
       std::function<bool(const std::string& name, MetadataCursor value, bool elsewhere)>;
   void visit_xattrs(InodeRef ref, const XattrVisitor& visit) const;
 
-  UniqueFd file_;
-  std::string name_;
-  std::uint64_t offset_ = 0;
+  std::unique_ptr<const ImageFile> file_;  // Where it is: metadata_ refers to it.
   Superblock superblock_;
   Decompress decompress_ = nullptr;
   std::unique_ptr<MetadataCache> metadata_;
@@ -124,6 +127,10 @@ class Image {
 
 // The inode of a path inside the image ("bin/pypy3"; "" is the root). Links are not followed.
 [[nodiscard]] std::optional<InodeRef> find_path(const Image& image, std::string_view path);
+
+// The path of an inode inside the image, for a message: the first that is found. Nothing where
+// there is none, or where it can't be read or would take long to find.
+[[nodiscard]] std::optional<std::string> path_of(const Image& image, InodeRef inode);
 
 // A whole file's bytes. Throws Error where it is longer than `limit`, which bounds what a corrupt
 // size can make us allocate.

@@ -67,7 +67,7 @@ Sha256 hash_of(std::span<const std::byte> block) {
 
 Error differs(const std::string& name, const std::string& what) {
   return {ExitCode::kVerification,
-          "the image " + quote(name) + " is not what was made: " + what +
+          "the image " + name + " is not what was made: " + what +
               " differs from its Merkle tree; copy or build it again",
           EIO};
 }
@@ -127,7 +127,7 @@ std::optional<Trailer> parse_trailer(std::span<const std::byte> bytes, std::uint
     return std::nullopt;
   }
   const auto bad = [&](std::string_view why) {
-    return Error(ExitCode::kBadImage, "cannot check the image " + quote(name) + ": its trailer " +
+    return Error(ExitCode::kBadImage, "cannot check the image " + name + ": its trailer " +
                                           std::string(why) + "; copy or build it again");
   };
   if (bytes.size() < Trailer::kSize) throw bad("is cut");
@@ -171,7 +171,7 @@ std::optional<MerkleTree> MerkleTree::read(int descriptor, std::uint64_t offset,
   // than a hundredth of the file.
   std::vector<std::byte> tree(trailer->tree_size);
   if (pread_full(descriptor, tree, offset + position + Trailer::kSize) != tree.size()) {
-    throw Error(ExitCode::kBadImage, "cannot check the image " + quote(name) +
+    throw Error(ExitCode::kBadImage, "cannot check the image " + name +
                                          ": its Merkle tree is cut; copy or build it again");
   }
   // In the file the root's level comes first; each level's hashes are those of the next one's
@@ -223,7 +223,7 @@ void MerkleTree::check_all(int descriptor, std::uint64_t offset) const {
     const auto part = std::span(buffer).first(wanted);
     if (pread_full(descriptor, part, offset + position) != wanted) {
       throw Error(ExitCode::kBadImage,
-                  "the image " + quote(name_) + " is truncated; copy or build it again", EIO);
+                  "the image " + name_ + " is truncated; copy or build it again", EIO);
     }
     check(position, part);
   }

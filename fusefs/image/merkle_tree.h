@@ -51,7 +51,7 @@ struct Trailer {
 [[nodiscard]] std::array<std::byte, Trailer::kSize> format_trailer(const Trailer& trailer);
 
 // Reads a header that stands `position` bytes into an image; nothing where these bytes are none.
-// Throws Error (kBadImage) for one that makes no sense. `name` is for messages.
+// Throws Error (kBadImage) for one that makes no sense. `name` is for messages, quoted.
 [[nodiscard]] std::optional<Trailer> parse_trailer(std::span<const std::byte> bytes,
                                                    std::uint64_t position, const std::string& name);
 
@@ -61,6 +61,7 @@ class MerkleTree {
   // Reads and checks the tree of the image that begins `offset` bytes into the file and whose
   // SquashFS has `squashfs_size` bytes. Nothing when the image has no trailer. Throws Error:
   // kBadImage for a trailer that makes no sense or is cut, kVerification when a hash differs.
+  // `name` is for messages, quoted.
   [[nodiscard]] static std::optional<MerkleTree> read(int descriptor, std::uint64_t offset,
                                                       std::uint64_t squashfs_size,
                                                       const std::string& name);

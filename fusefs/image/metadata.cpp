@@ -6,7 +6,6 @@
 
 #include "fusefs/image/bytes.h"
 #include "support/error.h"
-#include "support/io.h"
 
 namespace pyram {
 
@@ -48,7 +47,7 @@ std::shared_ptr<const MetadataBlock> MetadataCache::load(std::uint64_t position)
   if (position >= end_ || end_ - position < 3) throw_corrupt("metadata lies outside of it");
   const std::size_t wanted =
       static_cast<std::size_t>(std::min<std::uint64_t>(stored.size(), end_ - position));
-  const std::size_t got = pread_full(file_, std::span(stored).first(wanted), start_ + position);
+  const std::size_t got = file_.read(std::span(stored).first(wanted), position);
   if (got < 3) throw_corrupt("metadata is cut at byte " + std::to_string(position));
   constexpr std::uint16_t kStoredAsIs = 0x8000;
   const auto header = load_le<std::uint16_t>(stored, 0);

@@ -15,6 +15,7 @@
 #include <unordered_map>
 
 #include "fusefs/image/decompress.h"
+#include "fusefs/image/image_file.h"
 #include "fusefs/image/superblock.h"
 
 namespace pyram {
@@ -31,9 +32,9 @@ class MetadataCache {
   // 96 blocks are 768 KiB: as much as a start of Django touches of its image's metadata.
   static constexpr std::size_t kBlocks = 96;
 
-  // `file` has to outlive the cache; `start` is where the SquashFS begins in it, `end` its length.
-  MetadataCache(int file, std::uint64_t start, std::uint64_t end, Decompress decompress)
-      : file_(file), start_(start), end_(end), decompress_(decompress) {}
+  // `file` has to outlive the cache; `end` is the SquashFS's length.
+  MetadataCache(const ImageFile& file, std::uint64_t end, Decompress decompress)
+      : file_(file), end_(end), decompress_(decompress) {}
 
   // Throws Error (kBadImage) when there is no sound block at `position`.
   [[nodiscard]] std::shared_ptr<const MetadataBlock> get(std::uint64_t position);
@@ -45,8 +46,7 @@ class MetadataCache {
 
   [[nodiscard]] std::shared_ptr<const MetadataBlock> load(std::uint64_t position) const;
 
-  const int file_;
-  const std::uint64_t start_;
+  const ImageFile& file_;
   const std::uint64_t end_;
   const Decompress decompress_;
   std::mutex mutex_;  // Guards what follows; not held while a block is read.

@@ -5,7 +5,6 @@
 
 #include "fusefs/image/bytes.h"
 #include "fusefs/image/image.h"
-#include "support/io.h"
 
 namespace pyram {
 namespace {
@@ -19,7 +18,7 @@ constexpr std::uint32_t kLongestValue = 65536;     // What Linux takes at most.
 void Image::open_xattrs() {
   if (superblock_.xattr_table == Superblock::kNoTable) return;
   std::array<std::byte, 16> raw;
-  if (pread_full(file_.get(), raw, offset_ + superblock_.xattr_table) != raw.size()) {
+  if (file_->read(raw, superblock_.xattr_table) != raw.size()) {
     throw_corrupt("its attribute table is cut");
   }
   xattr_start_ = load_le<std::uint64_t>(raw, 0);

@@ -1,1 +1,1 @@
-target_link_libraries(test-fusefs PRIVATE pyram_fusefs pyram_merkle)
+target_link_libraries(test-fusefs PRIVATE pyram_fusefs)

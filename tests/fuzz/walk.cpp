@@ -118,7 +118,7 @@ class Walk {
 
 Walked walk_image(UniqueFd file) {
   try {
-    const Image image(std::move(file), "'the image'", 0);
+    const Image image(ImageFile(std::move(file), "'the image'", 0));
     return Walk(image).run();
   } catch (const Error&) {
     return {.errors = 1};

@@ -1,0 +1,85 @@
+#include "fusefs/image/image_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "support/error.h"
+#include "support/io.h"
+
+namespace pyram {
+
+std::uint64_t ImageFile::size() const {
+  struct stat status {};
+  if (::fstat(file_.get(), &status) != 0) {
+    throw system_error(ExitCode::kBadImage, errno, "read " + name_);
+  }
+  std::uint64_t length = 0;
+  if (S_ISBLK(status.st_mode)) {
+    // A block device has no size of its own, but ends somewhere.
+    length = static_cast<std::uint64_t>(::lseek(file_.get(), 0, SEEK_END));
+  } else if (S_ISREG(status.st_mode)) {
+    length = static_cast<std::uint64_t>(status.st_size);
+  } else {
+    throw Error(ExitCode::kBadImage, "cannot use " + name_ + " as an image: it is not a file");
+  }
+  return length - std::min(length, offset_);
+}
+
+void ImageFile::verify(std::uint64_t squashfs_size) {
+  tree_ = MerkleTree::read(file_.get(), offset_, squashfs_size, name_);
+  if (!tree_) {
+    throw Error(ExitCode::kVerification,
+                "cannot verify the image " + name_ +
+                    ": it has no Merkle tree behind its last byte; build it with pyram-image, or "
+                    "mount it without --verify");
+  }
+}
+
+std::size_t ImageFile::read_stored(std::span<std::byte> buffer, std::uint64_t position) const {
+  try {
+    return pread_full(file_.get(), buffer, offset_ + position);
+  } catch (const Error& error) {
+    throw Error(ExitCode::kFailed, "the image " + name_ + ": " + error.what(), EIO);
+  }
+}
+
+std::size_t ImageFile::read(std::span<std::byte> buffer, std::uint64_t position) const {
+  if (!tree_) return read_stored(buffer, position);
+  if (buffer.empty()) return 0;
+  if (position > tree_->trailer().data_size ||
+      buffer.size() > tree_->trailer().data_size - position) {
+    throw Error(ExitCode::kBadImage, "the image " + name_ + " is corrupt: it refers to byte " +
+                                         std::to_string(position) + ", behind its end");
+  }
+  // Hashes are of whole blocks. Kept by each thread: every read of the image needs it.
+  thread_local std::vector<std::byte> blocks;
+  const MerkleTree::Range range = tree_->covering(position, buffer.size());
+  if (blocks.size() < range.length) blocks.resize(range.length);
+  const std::span<std::byte> whole = std::span(blocks).first(range.length);
+  if (read_stored(whole, range.position) != whole.size()) {
+    throw Error(ExitCode::kBadImage,
+                "the image " + name_ + " is truncated at byte " + std::to_string(range.position) +
+                    "; copy or build it again",
+                EIO);
+  }
+  tree_->check(range.position, whole);
+  std::ranges::copy(whole.subspan(position - range.position, buffer.size()), buffer.begin());
+  return buffer.size();
+}
+
+void ImageFile::read_ahead(std::uint64_t position, std::uint64_t length) const {
+  ::posix_fadvise(file_.get(), static_cast<off_t>(offset_ + position), static_cast<off_t>(length),
+                  POSIX_FADV_WILLNEED);
+}
+
+void ImageFile::forget(std::uint64_t position, std::uint64_t length) const {
+  ::posix_fadvise(file_.get(), static_cast<off_t>(offset_ + position), static_cast<off_t>(length),
+                  POSIX_FADV_DONTNEED);
+}
+
+}  // namespace pyram
