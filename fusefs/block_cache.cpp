@@ -23,7 +23,11 @@ BlockCache::BlockCache(const Image& image, Statistics& statistics, std::size_t b
                        "give a smaller --cache-size");
   }
   arena_ = static_cast<std::byte*>(mapping);
-  for (std::size_t slot = slots_.size(); slot-- > 0;) empty_.push_back(slot);
+  index_.reserve(slots_.size());
+  for (std::size_t slot = slots_.size(); slot-- > 0;) {
+    empty_.push_back(slot);
+    slots_[slot].place = others_.insert(others_.end(), slot);
+  }
 }
 
 BlockCache::~BlockCache() { ::munmap(arena_, slots_.size() * slot_size_); }
@@ -35,7 +39,7 @@ BlockCache::Pin BlockCache::get(const Block& block) {
     if (const auto found = index_.find(key); found != index_.end()) {
       Slot& slot = slots_[found->second];
       if (slot.state == State::kReady) {
-        if (slot.pins++ == 0) unused_.erase(slot.place);
+        if (slot.pins++ == 0) others_.splice(others_.end(), unused_, slot.place);
         statistics_.cache_hits.add();
         return {this, found->second, memory(found->second).first(slot.size), false};
       }
@@ -50,11 +54,17 @@ BlockCache::Pin BlockCache::get(const Block& block) {
       slot_free_.notify_one();
       continue;
     }
+    try {
+      index_[key] = number;
+    } catch (...) {
+      empty_.push_back(number);
+      slot_free_.notify_one();
+      throw;
+    }
     Slot& slot = slots_[number];
     slot.state = State::kFilling;
     slot.key = key;
     slot.pins = 1;
-    index_[key] = number;
     lock.unlock();
     fill(number, block);
     return {this, number, memory(number).first(slot.size), true};
@@ -74,8 +84,8 @@ std::size_t BlockCache::take_slot(std::unique_lock<std::mutex>& lock) {
     return number;
   }
   const std::size_t number = unused_.back();
-  unused_.pop_back();
   Slot& slot = slots_[number];
+  others_.splice(others_.end(), unused_, slot.place);
   index_.erase(slot.key);
   slot.state = State::kEmpty;
   statistics_.cache_bytes -= slot.size;
@@ -112,8 +122,7 @@ void BlockCache::unpin(std::size_t number) {
   const std::lock_guard lock(mutex_);
   Slot& slot = slots_[number];
   if (--slot.pins > 0) return;
-  unused_.push_front(number);
-  slot.place = unused_.begin();
+  unused_.splice(unused_.begin(), others_, slot.place);
   slot_free_.notify_one();
 }
 
@@ -126,7 +135,7 @@ void BlockCache::release_idle() {
     statistics_.cache_bytes -= slot.size;
     empty_.push_back(number);
   }
-  unused_.clear();
+  others_.splice(others_.end(), unused_);
   std::ranges::sort(empty_, std::greater<>());
   for (const std::size_t number : empty_) {
     ::madvise(memory(number).data(), slot_size_, MADV_DONTNEED);

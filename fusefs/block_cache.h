@@ -97,7 +97,7 @@ class BlockCache {
     Key key;
     std::size_t pins = 0;
     std::size_t size = 0;
-    std::list<std::size_t>::iterator place;  // In unused_, when ready and not pinned.
+    std::list<std::size_t>::iterator place;  // In unused_ when ready and not pinned, or in others_.
     std::condition_variable filled;
   };
 
@@ -121,8 +121,10 @@ class BlockCache {
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable slot_free_;
   std::vector<Slot> slots_;
+  // Both lists, and the vector, have room for all slots: letting go of one takes no memory.
   std::vector<std::size_t> empty_;  // The lowest last: the arena is used from its start.
   std::list<std::size_t> unused_;   // Ready and not pinned; the one used last comes first.
+  std::list<std::size_t> others_;   // The slots that are not in unused_, in no order.
   std::unordered_map<Key, std::size_t, HashKey> index_;
 };
 

@@ -12,6 +12,20 @@
 #include "support/io.h"
 
 namespace pyram {
+namespace {
+
+// Runs `read`, whose own errors don't know of which file they are, nor for whom.
+template <typename Read>
+auto naming(const std::string& name, Read&& read) {
+  try {
+    return read();
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kFailed) throw;
+    throw Error(ExitCode::kFailed, "cannot use the image " + name + ": " + error.what(), EIO);
+  }
+}
+
+}  // namespace
 
 std::uint64_t ImageFile::size() const {
   struct stat status {};
@@ -31,7 +45,8 @@ std::uint64_t ImageFile::size() const {
 }
 
 void ImageFile::verify(std::uint64_t squashfs_size) {
-  tree_ = MerkleTree::read(file_.get(), offset_, squashfs_size, name_);
+  tree_ =
+      naming(name_, [&] { return MerkleTree::read(file_.get(), offset_, squashfs_size, name_); });
   if (!tree_) {
     throw Error(ExitCode::kVerification,
                 "cannot verify the image " + name_ +
@@ -41,11 +56,7 @@ void ImageFile::verify(std::uint64_t squashfs_size) {
 }
 
 std::size_t ImageFile::read_stored(std::span<std::byte> buffer, std::uint64_t position) const {
-  try {
-    return pread_full(file_.get(), buffer, offset_ + position);
-  } catch (const Error& error) {
-    throw Error(ExitCode::kFailed, "the image " + name_ + ": " + error.what(), EIO);
-  }
+  return naming(name_, [&] { return pread_full(file_.get(), buffer, offset_ + position); });
 }
 
 std::size_t ImageFile::read(std::span<std::byte> buffer, std::uint64_t position) const {

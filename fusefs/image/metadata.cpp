@@ -27,7 +27,12 @@ std::shared_ptr<const MetadataBlock> MetadataCache::get(std::uint64_t position) 
   const std::lock_guard lock(mutex_);
   if (const auto found = index_.find(position); found != index_.end()) return found->second->second;
   recent_.emplace_front(position, block);
-  index_[position] = recent_.begin();
+  try {
+    index_[position] = recent_.begin();
+  } catch (...) {
+    recent_.pop_front();
+    throw;
+  }
   if (recent_.size() > kBlocks) {
     index_.erase(recent_.back().first);
     recent_.pop_back();

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "fusefs/block_cache.h"
-#include "fusefs/file_reader.h"
 #include "support/io.h"
 #include "tests/reliability/readers.h"
 #include "tests/support/catch.h"
@@ -42,6 +41,10 @@ std::string contents_of(const Image& image) {
   Statistics statistics;
   BlockCache cache(image, statistics, std::size_t{1} << 20, 1);
   FileReader reader(image, cache);
+  return contents_of(image, reader);
+}
+
+std::string contents_of(const Image& image, FileReader& reader) {
   std::ostringstream out;
   out.exceptions(std::ios::badbit);
   std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), "/"}};

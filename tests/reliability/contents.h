@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "fusefs/file_reader.h"
 #include "fusefs/image/image.h"
 
 namespace pyram::test {
@@ -11,6 +12,8 @@ namespace pyram::test {
 // Names, attributes, links, extended attributes and the bytes of every file, in one text that
 // differs where any of them does. Throws what the library throws.
 [[nodiscard]] std::string contents_of(const Image& image);
+// The same, with the files' bytes read by `reader`.
+[[nodiscard]] std::string contents_of(const Image& image, FileReader& reader);
 
 // A small image with something of everything that an image can hold, none of it compressed: a
 // changed byte is then not found out by a decompressor. Made in `folder`, which holds its tree
