@@ -88,7 +88,6 @@ class Supervisor {
                                       .allow_other = options_.allow_other || options_.allow_root,
                                       .nonempty = options_.nonempty,
                                       .no_exec = options_.no_exec}));
-    device_ = mount_->take_device();
     try {
       memory_.emplace(SharedMemory::create(image_path_.native(), mount_->folder().native()));
       start_worker();
@@ -109,7 +108,8 @@ class Supervisor {
   [[nodiscard]] bool supervised() const { return options_.supervise && options_.record.empty(); }
 
   [[nodiscard]] WorkerFiles files() const {
-    return {.device = device_.get(), .image = image_.descriptor(), .state = memory_->descriptor()};
+    return {
+        .device = mount_->device(), .image = image_.descriptor(), .state = memory_->descriptor()};
   }
 
   void start_worker() {
@@ -319,7 +319,6 @@ class Supervisor {
   Log log_;
   const std::filesystem::path image_path_;
   ImageFile image_;
-  UniqueFd device_;
   std::optional<MountPoint> mount_;
   std::optional<SharedMemory> memory_;
   std::optional<Registration> registration_;

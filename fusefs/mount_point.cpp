@@ -1,6 +1,7 @@
 #include "fusefs/mount_point.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -280,6 +281,9 @@ MountPoint MountPoint::mount(const MountRequest& request) {
 }
 
 bool MountPoint::is_mounted() const {
+  // Without a connection our file system is gone, and its number may be another one's by now.
+  pollfd connection{device_.get(), 0, 0};
+  if (::poll(&connection, 1, 0) != 0 && (connection.revents & POLLERR) != 0) return false;
   const auto entry = find_mount(folder_);
   return entry && entry->device == mount_device_;
 }

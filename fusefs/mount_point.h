@@ -27,8 +27,8 @@ class MountPoint {
   // Throws Error: kBadMountPoint (missing, no folder, not empty, in use), kNoFuse.
   [[nodiscard]] static MountPoint mount(const MountRequest& request);
 
-  // The open /dev/fuse of the mount, to serve it by. Only once.
-  [[nodiscard]] UniqueFd take_device() { return std::move(device_); }
+  // The open /dev/fuse of the mount, to serve it by.
+  [[nodiscard]] int device() const { return device_.get(); }
 
   // Absolute, without links.
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
@@ -50,7 +50,7 @@ class MountPoint {
 
   std::filesystem::path folder_;
   UniqueFd device_;
-  std::string mount_device_;  // "MAJOR:MINOR", to be sure that what we unmount is ours.
+  std::string mount_device_;  // "MAJOR:MINOR"; nobody else's while our connection lives.
 };
 
 // One line of /proc/self/mountinfo.

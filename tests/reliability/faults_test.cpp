@@ -1,6 +1,8 @@
 // Faults from outside: readers that are killed, images that change, many mounts, other users.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -158,6 +160,69 @@ TEST_CASE("readers that are killed in the middle of a read disturb nobody") {
   forget_pages(file);
   CHECK(pyram::read_file(file) == pyram::read_file(folder / "tree/file-1"));
   mount.unmount();
+}
+
+TEST_CASE("a mount that took the place of ours is left to whoever made it") {
+  if (!running_as_root()) PYRAM_SKIP("only root unmounts what another process mounted");
+  const TemporaryFolder folder;
+  const fs::path image = image_of_files(folder);
+  const Mount mount(image);
+  const auto device = [&] {
+    struct stat status {};
+    REQUIRE(::stat(mount.path().c_str(), &status) == 0);
+    return status.st_dev;
+  };
+  const dev_t before = device();
+  const pid_t daemon = mount.daemon();
+  // It learns of nothing until all has happened.
+  REQUIRE(::kill(daemon, SIGSTOP) == 0);
+  REQUIRE(::umount2(mount.path().c_str(), 0) == 0);
+  REQUIRE(pyram::run({.arguments = {program("pyram-mount"), image.native(), mount.path().native()}})
+              .ok());
+  // The kernel gives the number out again, or there would be nothing to mistake.
+  const bool same_number = device() == before;
+  REQUIRE(::kill(daemon, SIGTERM) == 0);
+  REQUIRE(::kill(daemon, SIGCONT) == 0);
+  wait_for_end(daemon);
+  CHECK(is_mounted(mount.path()));
+  CHECK(pyram::read_file(mount / "file-0") == pyram::read_file(folder / "tree/file-0"));
+  if (!same_number) PYRAM_SKIP("the kernel gave the new mount another number");
+}
+
+TEST_CASE("a supervisor that was stopped holds nobody up, and goes on") {
+  const TemporaryFolder folder;
+  const Mount mount(image_of_files(folder));
+  const pid_t daemon = mount.daemon();
+  const pid_t worker = mount.worker();
+  Readers readers(folder / "tree", mount.path(), 4);
+  REQUIRE(::kill(daemon, SIGSTOP) == 0);
+  readers.wait_for_reads(500);
+  // A worker that dies meanwhile is replaced as soon as there is somebody to do it.
+  REQUIRE(::kill(worker, SIGKILL) == 0);
+  REQUIRE(::kill(daemon, SIGCONT) == 0);
+  readers.wait_for_reads(500);
+  readers.stop();
+  CHECK(readers.differences() == 0);
+  CHECK(readers.errors() + readers.other_errors() == 0);
+  CHECK(mount.count("worker_restarts") == 1);
+}
+
+TEST_CASE("a mount for everybody is made where nothing can be written to /run") {
+  if (!running_as_root()) PYRAM_SKIP("a mount for everybody is root's");
+  const TemporaryFolder folder;
+  const fs::path image = image_of_files(folder);
+  fs::create_directory(folder / "mount");
+  // One inode, its root: no folder and no link can be made.
+  const Outcome outcome = pyram::run(
+      {.arguments = {"unshare", "--mount", "--propagation", "private", "sh", "-ec",
+                     "mount -t tmpfs -o nr_inodes=1 none /run\n"
+                     "! mkdir /run/pyram 2>/dev/null\n"
+                     "\"$1\" -o allow_other \"$2\" \"$3/mount\"\n"
+                     "cmp \"$3/mount/file-0\" \"$3/tree/file-0\"\n"
+                     "\"$1\" --unmount \"$3/mount\"\n",
+                     "sh", program("pyram-mount"), image.native(), folder.path().native()}});
+  INFO(outcome.errors);
+  CHECK(outcome.ok());
 }
 
 TEST_CASE("an image that is deleted or replaced while mounted is served as it was") {
