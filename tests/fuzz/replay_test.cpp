@@ -155,6 +155,11 @@ TEST_CASE("every image of the corpus is walked, and is an error or is read") {
     const std::string bytes = pyram::read_file(file);
     check_hot_list(std::as_bytes(std::span(bytes)));
   }
+  for (const fs::path& file : corpus("trailer")) {
+    INFO(file);
+    const std::string bytes = pyram::read_file(file);
+    check_trailer(std::as_bytes(std::span(bytes)));
+  }
 }
 
 TEST_CASE("images of each compressor are whole, so that a changed one says something") {

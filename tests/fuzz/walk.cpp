@@ -12,8 +12,10 @@
 
 #include "fusefs/block_cache.h"
 #include "fusefs/file_reader.h"
+#include "fusefs/image/bytes.h"
 #include "fusefs/image/hot_list.h"
 #include "fusefs/image/image.h"
+#include "fusefs/image/merkle_tree.h"
 #include "fusefs/statistics.h"
 #include "support/error.h"
 #include "support/image_layout.h"
@@ -148,6 +150,25 @@ void check_hot_list(std::span<const std::byte> text) {
   }
   const std::vector<HotGroup> second = parse_hot_list(again);
   if (second.size() != groups.size()) std::abort();
+}
+
+void check_trailer(std::span<const std::byte> input) {
+  if (input.size() < 2) return;
+  const std::span<const std::byte> bytes = input.subspan(2);
+  const UniqueFd file = file_of(bytes);
+  try {
+    const auto tree =
+        MerkleTree::read(file.get(), 0, load_le<std::uint16_t>(input, 0), "'the image'");
+    if (!tree) return;
+    tree->check_all(file.get(), 0);
+    if (tree->trailer().data_size == 0) return;
+    std::vector<std::byte> block(bytes.begin(), bytes.begin() + Trailer::kBlockSize);
+    block.back() ^= std::byte{1};
+    tree->check(0, block);
+  } catch (const Error&) {
+    return;
+  }
+  std::abort();
 }
 
 }  // namespace pyram::test

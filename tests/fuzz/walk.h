@@ -26,4 +26,8 @@ struct Walked {
 // The parser of the hot list: what it takes can be written and read again.
 void check_hot_list(std::span<const std::byte> text);
 
+// As the trailer of an image: two bytes say how long the SquashFS is that the rest begins with.
+// Aborts where a changed byte passes for one that was not.
+void check_trailer(std::span<const std::byte> input);
+
 }  // namespace pyram::test
