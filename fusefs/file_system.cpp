@@ -165,7 +165,7 @@ struct Operations {
   static void list(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
                    fuse_file_info*) {
     answer(request, node, [&](FileSystem& fs, InodeRef folder) {
-      constexpr std::size_t kLargest = 64 * 1024;
+      constexpr std::size_t kLargest = std::size_t{64} * 1024;
       std::vector<char> buffer(std::min(size, kLargest));
       std::size_t used = 0;
       const auto add = [&](const char* name, const fuse_entry_param& entry, std::uint64_t next) {

@@ -108,7 +108,7 @@ fs::path prepare(const MountRequest& request) {
   if (!S_ISDIR(status.st_mode)) {
     throw bad_mount_point(request.folder, "it is not a folder; give an empty folder");
   }
-  const fs::path folder = resolve_mount_point(request.folder);
+  fs::path folder = resolve_mount_point(request.folder);
   if (const auto mounted = find_mount(folder); mounted && mounted->type == kType) {
     throw bad_mount_point(folder, quote(mounted->source) + " is mounted there already; unmount it");
   }

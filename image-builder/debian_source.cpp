@@ -94,7 +94,7 @@ class PrivateApt {
     fs::create_directories(archives_ / "partial");
     architecture_ = run_or_throw({{"dpkg", "--print-architecture"}, {}, {}}, ExitCode::kMissingTool,
                                  "ask dpkg for the architecture");
-    architecture_ = architecture_.substr(0, architecture_.find('\n'));
+    architecture_.erase(std::min(architecture_.find('\n'), architecture_.size()));
     if (!fs::exists(kKeyring)) {
       throw Error(ExitCode::kMissingTool, std::string("cannot verify Debian's packages: ") +
                                               kKeyring +

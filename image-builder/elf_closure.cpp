@@ -56,7 +56,7 @@ std::vector<fs::path> run_path_folders(const ElfFacts& facts, const fs::path& fi
 void read_loader_configuration(const fs::path& file, std::vector<fs::path>& folders, int depth) {
   std::ifstream lines(file);
   for (std::string line; std::getline(lines, line);) {
-    line = line.substr(0, line.find('#'));
+    line.erase(std::min(line.find('#'), line.size()));
     const std::size_t begin = line.find_first_not_of(" \t");
     if (begin == std::string::npos) continue;
     line = line.substr(begin, line.find_last_not_of(" \t") - begin + 1);

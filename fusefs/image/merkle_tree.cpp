@@ -157,7 +157,7 @@ std::optional<Trailer> parse_trailer(std::span<const std::byte> bytes, std::uint
 }
 
 MerkleTree::MerkleTree(Trailer trailer, std::vector<std::byte> leaves, std::string name)
-    : trailer_(std::move(trailer)), leaves_(std::move(leaves)), name_(std::move(name)) {}
+    : trailer_(trailer), leaves_(std::move(leaves)), name_(std::move(name)) {}
 
 std::optional<MerkleTree> MerkleTree::read(int descriptor, std::uint64_t offset,
                                            std::uint64_t squashfs_size, const std::string& name) {

@@ -284,8 +284,8 @@ TEST_CASE("a worker without memory answers with an error, and right once there i
   CHECK(during.errors.begin()->first == ENOMEM);
   std::printf("without memory: %d files right, %d not to be had\n", during.right,
               during.errors.begin()->second);
-  CHECK(mount.worker() == worker);
   REQUIRE(::prlimit(worker, RLIMIT_AS, &before, nullptr) == 0);
+  CHECK(mount.worker() == worker);
   const Seen after = look_at_all(folder / "tree", mount.path());
   CHECK(after.wrong == 0);
   CHECK(after.errors.empty());
