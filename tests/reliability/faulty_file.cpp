@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "support/process.h"
 #include "support/unique_fd.h"
 #include "tests/support/catch.h"
 
@@ -97,7 +98,10 @@ FaultyFile::FaultyFile(const fs::path& content, const fs::path& folder)
 
 FaultyFile::~FaultyFile() {
   // The loop ends when the kernel says that the mount is gone; by force, whoever has it open.
-  ::umount2(server_->folder.c_str(), MNT_FORCE | MNT_DETACH);
+  if (::umount2(server_->folder.c_str(), MNT_FORCE | MNT_DETACH) != 0) {
+    static_cast<void>(
+        pyram::run({.arguments = {"fusermount3", "-u", "-z", server_->folder.native()}}));
+  }
   server_->thread.join();
   ::fuse_unmount(server_->session);
   ::fuse_destroy(server_->session);
