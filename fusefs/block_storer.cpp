@@ -10,10 +10,10 @@ BlockStorer::BlockStorer(FileReader& reader, Store store)
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
 }
 
-void BlockStorer::queue(Job job) {
+void BlockStorer::offer(std::vector<ExtentPlace> places) {
   const std::lock_guard lock(mutex_);
   if (waiting_.size() == kMostWaiting) return;
-  waiting_.push_back(std::move(job));
+  waiting_.push_back(std::move(places));
   changed_.notify_one();
 }
 
@@ -29,23 +29,22 @@ void BlockStorer::stop(std::function<void()> then) {
   then();
 }
 
-std::optional<BlockStorer::Job> BlockStorer::next(const std::stop_token& stop) {
+std::optional<std::vector<ExtentPlace>> BlockStorer::next(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   if (!changed_.wait(lock, stop, [&] { return !waiting_.empty(); }) || stop.stop_requested()) {
     return std::nullopt;
   }
-  Job job = std::move(waiting_.front());
+  std::vector<ExtentPlace> places = std::move(waiting_.front());
   waiting_.pop_front();
-  return job;
+  return places;
 }
 
 void BlockStorer::work(const std::stop_token& stop) {
-  while (const std::optional<Job> job = next(stop)) {
+  while (const auto places = next(stop)) {
     try {
-      if (job->tails.empty()) store(job->file, job->extent);
-      for (const FileTail& tail : job->tails) {
+      for (const ExtentPlace& place : *places) {
         if (stop.stop_requested()) break;
-        store(tail.file, reader_.extent_at(tail.file, tail.offset));
+        store(place);
       }
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
       // Whoever reads those bytes gets the error, and it is logged then.
@@ -60,10 +59,11 @@ void BlockStorer::work(const std::stop_token& stop) {
   if (then) then();
 }
 
-void BlockStorer::store(InodeRef file, const Extent& extent) {
+void BlockStorer::store(const ExtentPlace& place) {
+  const Extent extent = reader_.extent_at(place.file, place.offset);
   if (extent.length == 0 || extent.block.is_hole()) return;
   const BlockCache::Pin pin = reader_.pin(extent);
-  store_(file, extent.file_offset, FileReader::bytes(extent, pin));
+  store_(place.file, extent.file_offset, FileReader::bytes(extent, pin));
 }
 
 }  // namespace pyram

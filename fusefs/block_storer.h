@@ -18,11 +18,9 @@
 #include <span>
 #include <stop_token>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "fusefs/file_reader.h"
-#include "fusefs/fragment_files.h"
 
 namespace pyram {
 
@@ -34,35 +32,28 @@ class BlockStorer {
   // The reader has to outlive it, and what `store` uses.
   BlockStorer(FileReader& reader, Store store);
 
-  // They are to be stored, unless too much waits already: an extent, or tails that lie in one
-  // block. Cheap. Thread-safe.
-  void offer(InodeRef file, const Extent& extent) { queue({file, extent, {}}); }
-  void offer(std::vector<FileTail> tails) { queue({{}, {}, std::move(tails)}); }
+  // These extents, which lie in one block, are to be stored, unless too much waits already. Cheap.
+  // Thread-safe.
+  void offer(std::vector<ExtentPlace> places);
 
   // Stops, and calls `then` once no store is under way any more. Does not wait: until then READs
   // have to be answered. Called once at most. Thread-safe.
   void stop(std::function<void()> then);
 
  private:
-  struct Job {
-    InodeRef file;
-    Extent extent;
-    std::vector<FileTail> tails;  // Where there are any, they are meant.
-  };
   // What waits is in the block cache still when its turn comes.
   static constexpr std::size_t kMostWaiting = 16;
 
-  void queue(Job job);
   void work(const std::stop_token& stop);
-  void store(InodeRef file, const Extent& extent);
+  void store(const ExtentPlace& place);
   // The next one; nothing when it is time to stop.
-  [[nodiscard]] std::optional<Job> next(const std::stop_token& stop);
+  [[nodiscard]] std::optional<std::vector<ExtentPlace>> next(const std::stop_token& stop);
 
   FileReader& reader_;
   const Store store_;
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;
-  std::deque<Job> waiting_;
+  std::deque<std::vector<ExtentPlace>> waiting_;
   bool finished_ = false;
   std::function<void()> when_finished_;
 

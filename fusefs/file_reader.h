@@ -29,6 +29,12 @@ struct Extent {
   [[nodiscard]] bool is_whole_block() const { return fragment == kNoFragment; }
 };
 
+// What extent_at() finds an extent by.
+struct ExtentPlace {
+  InodeRef file;
+  std::uint64_t offset = 0;  // Of its first byte, in the file.
+};
+
 // Thread-safe. Lock order: mutex_ is not held while anything is read.
 class FileReader {
  public:

@@ -369,7 +369,7 @@ void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t take
   // What a prefetch will store soon is not to be stored twice.
   if (statistics_.prefetch_done < statistics_.prefetch_total) return;
   if (!extent.is_whole_block()) {
-    std::vector<FileTail> tails = fragment_files_.note_read(extent.fragment);
+    std::vector<ExtentPlace> tails = fragment_files_.note_read(extent.fragment);
     if (!tails.empty()) storer_->offer(std::move(tails));
     return;
   }
@@ -380,7 +380,7 @@ void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t take
   const unsigned before = part_reads_.note(extent.block);
   const bool page_again = taken <= kPage && before % 2 == 1;
   const bool decompressed_again = decompressed && before > 0;
-  if (page_again || decompressed_again) storer_->offer(file, extent);
+  if (page_again || decompressed_again) storer_->offer({{file, extent.file_offset}});
 }
 
 const fuse_lowlevel_ops& FileSystem::operations() {

@@ -16,11 +16,11 @@ void FragmentFiles::note(InodeRef file, const Attributes& attributes) {
   ++files_;
 }
 
-std::vector<FileTail> FragmentFiles::note_read(std::uint32_t fragment) {
+std::vector<ExtentPlace> FragmentFiles::note_read(std::uint32_t fragment) {
   const std::lock_guard lock(mutex_);
   const auto found = fragments_.find(fragment);
   if (found == fragments_.end() || ++found->second.reads < kReads) return {};
-  std::vector<FileTail> tails = std::move(found->second.tails);
+  std::vector<ExtentPlace> tails = std::move(found->second.tails);
   files_ -= tails.size();
   fragments_.erase(found);
   return tails;

@@ -12,14 +12,10 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fusefs/file_reader.h"
 #include "fusefs/image/types.h"
 
 namespace pyram {
-
-struct FileTail {
-  InodeRef file;
-  std::uint64_t offset = 0;  // Of its first byte, in the file.
-};
 
 // Thread-safe. Only a short cut: it may forget everything at any time.
 class FragmentFiles {
@@ -34,7 +30,7 @@ class FragmentFiles {
 
   // A tail in that block was read: the tails that are to be stored now, mostly none. Each is given
   // once.
-  [[nodiscard]] std::vector<FileTail> note_read(std::uint32_t fragment);
+  [[nodiscard]] std::vector<ExtentPlace> note_read(std::uint32_t fragment);
 
   void clear();
 
@@ -42,7 +38,7 @@ class FragmentFiles {
   static constexpr std::size_t kMostFiles = 16384;  // 256 KiB of tails.
 
   struct Fragment {
-    std::vector<FileTail> tails;
+    std::vector<ExtentPlace> tails;
     unsigned reads = 0;
   };
   const std::uint32_t block_size_;
