@@ -14,6 +14,7 @@
 
 #include "fusefs/image/image.h"
 #include "support/io.h"
+#include "support/pipe.h"
 #include "support/unique_fd.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
@@ -91,10 +92,7 @@ TEST_CASE("sendfile, splice and mmap give what read gives") {
     CHECK(pyram::read_file(folder / "copy") == text);
   }
   SECTION("splice") {
-    std::array<int, 2> ends{};
-    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
-    const UniqueFd reader(ends[0]);
-    const UniqueFd writer(ends[1]);
+    const auto [reader, writer] = pyram::make_pipe();
     std::string got;
     std::array<char, 4096> piece{};
     while (::splice(file.get(), nullptr, writer.get(), nullptr, piece.size(), 0) > 0) {

@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -126,21 +125,7 @@ TEST_CASE("a worker that dies at once again and again is given up, with a line t
   const fs::path point = folder / "mount";
   fs::create_directory(point);
   const fs::path log = folder / "log";
-  std::array<int, 2> ends{};
-  REQUIRE(::pipe(ends.data()) == 0);
-  const pyram::UniqueFd output(ends[0]);
-  pyram::UniqueFd input(ends[1]);
-  const pid_t supervisor = ::fork();
-  if (supervisor == 0) {
-    if (std::freopen(log.c_str(), "w", stderr) == nullptr) ::_exit(1);
-    ::execl(program("pyram-mount").c_str(), "pyram-mount", "-f", "--ready-fd",
-            std::to_string(input.get()).c_str(), image.c_str(), point.c_str(), nullptr);
-    ::_exit(127);
-  }
-  input.reset();
-  char ready = 0;
-  REQUIRE(::read(output.get(), &ready, 1) == 1);
-  REQUIRE(ready == '+');
+  const pid_t supervisor = serve_in_foreground(image, point, log);
   std::set<pid_t> killed;
   try {
     for (;;) {

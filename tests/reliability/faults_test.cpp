@@ -14,6 +14,7 @@
 #include <set>
 
 #include "support/io.h"
+#include "support/pipe.h"
 #include "tests/reliability/readers.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
@@ -37,17 +38,6 @@ void forget_pages(const fs::path& file) {
   const pyram::UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   REQUIRE(fd);
   ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
-}
-
-// 0, or the errno of reading the whole file.
-int error_of_reading(const fs::path& file) {
-  const pyram::UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return errno;
-  std::array<char, 65536> buffer;
-  for (;;) {
-    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
-    if (got <= 0) return got == 0 ? 0 : errno;
-  }
 }
 
 // Processes whose command line has `word` in it.
@@ -129,10 +119,7 @@ TEST_CASE("readers that are killed in the middle of a read disturb nobody") {
   Mount mount(image_of_files(folder));
   const fs::path file = mount / "file-1";
   for (int i = 0; i < 30; ++i) {
-    std::array<int, 2> ends{};
-    REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
-    const pyram::UniqueFd output(ends[0]);
-    pyram::UniqueFd input(ends[1]);
+    auto [output, input] = pyram::make_pipe();
     const pid_t reader = ::fork();
     if (reader == 0) {
       std::array<char, 4096> page;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
@@ -28,6 +29,16 @@ void make_files(const fs::path& folder, int count, std::size_t size) {
       content[at] = repeat ? content[at - 256] : static_cast<char>(chance());
     }
     write_file(folder / ("file-" + std::to_string(i)), content);
+  }
+}
+
+int error_of_reading(const fs::path& file) {
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return errno;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    if (got <= 0) return got == 0 ? 0 : errno;
   }
 }
 

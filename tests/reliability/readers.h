@@ -14,6 +14,9 @@ namespace pyram::test {
 // the same at every call.
 void make_files(const std::filesystem::path& folder, int count, std::size_t size);
 
+// 0, or the errno of reading the whole file.
+[[nodiscard]] int error_of_reading(const std::filesystem::path& file);
+
 class Readers {
  public:
   // `count` threads read random ranges of the files of `expected` from `found` as well, past the

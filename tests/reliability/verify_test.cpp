@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -55,16 +54,6 @@ std::uint64_t data_of(const fs::path& image, const std::string& path) {
   const auto file = pyram::find_path(*opened, path);
   REQUIRE(file);
   return opened->file_map(*file, 0).blocks.at(0).position;
-}
-
-int error_of_reading(const fs::path& file) {
-  const pyram::UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return errno;
-  std::vector<char> buffer(65536);
-  for (;;) {
-    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
-    if (got <= 0) return got == 0 ? 0 : errno;
-  }
 }
 
 Outcome mount_verified(const fs::path& image, const fs::path& point) {
@@ -173,23 +162,7 @@ TEST_CASE("a changed byte of a file's data is an error of that file and of nothi
   const fs::path point = folder / "mount";
   const fs::path log = folder / "log";
   fs::create_directory(point);
-  const pyram::UniqueFd log_file(::open(log.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-  std::array<int, 2> ends{};
-  REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
-  const pyram::UniqueFd ready(ends[0]);
-  pyram::UniqueFd tell(ends[1]);
-  const pid_t daemon = ::fork();
-  if (daemon == 0) {
-    ::dup2(log_file.get(), STDERR_FILENO);
-    ::fcntl(tell.get(), F_SETFD, 0);
-    ::execl(program("pyram-mount").c_str(), "pyram-mount", "-f", "--verify", "--ready-fd",
-            std::to_string(tell.get()).c_str(), image.c_str(), point.c_str(), nullptr);
-    ::_exit(127);
-  }
-  tell.reset();
-  char byte = 0;
-  REQUIRE(::read(ready.get(), &byte, 1) == 1);
-  REQUIRE(byte == '+');
+  const pid_t daemon = serve_in_foreground(image, point, log, {"--verify"});
 
   const auto status = [&](const std::string& name) {
     const Outcome outcome =

@@ -1,13 +1,16 @@
 #include "tests/support/mount.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "support/pipe.h"
 #include "support/unique_fd.h"
 #include "tests/support/catch.h"
 
@@ -65,6 +68,31 @@ pid_t Mount::worker() const { return static_cast<pid_t>(count("worker_pid")); }
 Command Mount::command(std::vector<std::string> arguments) const {
   if (by_ == By::kUser) return as_plain_user(std::move(arguments));
   return {.arguments = std::move(arguments)};
+}
+
+pid_t serve_in_foreground(const std::filesystem::path& image, const std::filesystem::path& folder,
+                          const std::filesystem::path& log, std::vector<std::string> options) {
+  auto [ready, tell] = make_pipe();
+  std::vector<std::string> words = {program("pyram-mount"), "-f", "--ready-fd",
+                                    std::to_string(tell.get())};
+  words.insert(words.end(), options.begin(), options.end());
+  words.insert(words.end(), {image.native(), folder.native()});
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    if (std::freopen(log.c_str(), "w", stderr) == nullptr) ::_exit(1);
+    ::fcntl(tell.get(), F_SETFD, 0);
+    ::execv(pointers[0], pointers.data());
+    ::_exit(127);
+  }
+  tell.reset();
+  char said = 0;
+  REQUIRE(::read(ready.get(), &said, 1) == 1);
+  REQUIRE(said == '+');
+  return child;
 }
 
 void kill_daemon(const Mount& mount) {

@@ -51,6 +51,13 @@ class Mount {
   bool mounted_ = false;
 };
 
+// A daemon in the foreground: a child of ours, with its stderr in the new file `log`. Returns once
+// it serves, with its process id. Fails the test case where it doesn't.
+[[nodiscard]] pid_t serve_in_foreground(const std::filesystem::path& image,
+                                        const std::filesystem::path& folder,
+                                        const std::filesystem::path& log,
+                                        std::vector<std::string> options = {});
+
 // Kills the daemon, which takes its worker along, and waits for their end: a dead mount is left.
 void kill_daemon(const Mount& mount);
 
