@@ -193,8 +193,9 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
 
   progress.phase("compiling the modules");
   const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
-
   fs::create_directories(image.tree / layout::kMetadata);
+  index_modules(image, squash.time, scratch.folder);
+
   normalise_modes(image.tree);
   Recording recording;
   if (options.train) recording = train_tree(options, image, squash, scratch, progress);

@@ -1,6 +1,7 @@
-// Bytecode for every module of an image.
+// Bytecode for every module of an image, and the index that they are found by.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -21,5 +22,11 @@ struct BytecodeResult {
 // fails.
 [[nodiscard]] BytecodeResult compile_modules(const ImageTree& image,
                                              const std::filesystem::path& work, bool columns);
+
+// Writes layout::kModuleIndex: what can be imported from each folder of the image, as the image's
+// own interpreter reads it at every start (python/image_startup.py). `time` is the modification
+// time that all folders of the image will have, in seconds since 1970: by it the interpreter knows
+// that a folder is still as the index has it. Throws Error (kBadSource) when the interpreter fails.
+void index_modules(const ImageTree& image, std::int64_t time, const std::filesystem::path& work);
 
 }  // namespace pyram::builder

@@ -20,6 +20,8 @@ PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
 PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
+PYRAM_EMBED(index, PYRAM_BUILDER_SOURCE "/python/index_modules.py");
+PYRAM_EMBED(startup, PYRAM_BUILDER_SOURCE "/python/image_startup.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
 PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
@@ -45,6 +47,12 @@ std::string_view facts_program() { return between(pyram_embedded_facts, pyram_em
 
 std::string_view compile_program() {
   return between(pyram_embedded_compile, pyram_embedded_compile_end);
+}
+
+std::string_view index_program() { return between(pyram_embedded_index, pyram_embedded_index_end); }
+
+std::string_view startup_program() {
+  return between(pyram_embedded_startup, pyram_embedded_startup_end);
 }
 
 std::string_view repack_wheel_program() {

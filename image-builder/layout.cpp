@@ -180,51 +180,25 @@ void append(const fs::path& file, std::string_view text) {
   write_file(file, before.substr(0, before.find(kOurs)) + std::string(text));
 }
 
+// python/image_startup.py with what it leaves open filled in.
+std::string startup_text(const ImageTree& image) {
+  std::string version = PYRAM_VERSION;
+  std::replace(version.begin(), version.end(), '.', ',');
+  std::string text(startup_program());
+  for (const auto& [mark, value] : {std::pair<std::string_view, std::string>{"@VERSION@", version},
+                                    {"@STDLIB@", image.folders.stdlib},
+                                    {"@INDEX@", layout::kModuleIndex}}) {
+    text.replace(text.find(mark), mark.size(), value);
+  }
+  return text;
+}
+
 // What the standard library has to know about living in an image. Each piece is appended, so that
 // it doesn't depend on how a version's text reads.
 void adapt_standard_library(const ImageTree& image) {
   const fs::path stdlib = image.facts.stdlib;
   // encodings is imported at every start, also with -I and -S: the cheapest place there is.
-  append(
-      stdlib / "encodings/__init__.py",
-      "\n# Pyram: lets a program see that it runs out of an image. A plain class, because newer\n"
-      "# versions of PyPy make no second sys.version_info.\n"
-      "class _PyramVersion(tuple):\n"
-      "    __slots__ = ()\n"
-      "    major = property(lambda self: self[0])\n"
-      "    minor = property(lambda self: self[1])\n"
-      "    micro = property(lambda self: self[2])\n"
-      "    releaselevel = property(lambda self: self[3])\n"
-      "    serial = property(lambda self: self[4])\n"
-      "    def __repr__(self):\n"
-      "        return ('sys.pyram_version_info(major=%d, minor=%d, micro=%d, '\n"
-      "                'releaselevel=%r, serial=%d)' % tuple(self))\n"
-      "_PyramVersion.__name__ = _PyramVersion.__qualname__ = 'pyram_version_info'\n"
-      "_PyramVersion.__module__ = 'sys'\n"
-      "sys.pyram_version_info = _PyramVersion((" +
-          [] {
-            std::string version = PYRAM_VERSION;
-            std::replace(version.begin(), version.end(), '.', ',');
-            return version;
-          }() +
-          ", 'final', 0))\n"
-          "del _PyramVersion\n"
-          "# open() asks each file whether it is a terminal, and a file system of FUSE's is asked\n"
-          "# every time. A module is none, so its bytes are read without asking: a request less "
-          "for\n"
-          "# each import.\n"
-          "def _without_asking(loaders):\n"
-          "    FileIO = loaders._io.FileIO\n"
-          "    def get_data(self, path):\n"
-          "        \"\"\"Return the data from path as raw bytes.\"\"\"\n"
-          "        with FileIO(path, 'r') as file:\n"
-          "            return file.read()\n"
-          "    get_data.__module__ = loaders.FileLoader.__module__\n"
-          "    get_data.__qualname__ = 'FileLoader.get_data'\n"
-          "    loaders.FileLoader.get_data = get_data\n"
-          "if '_frozen_importlib_external' in sys.modules:\n"
-          "    _without_asking(sys.modules['_frozen_importlib_external'])\n"
-          "del _without_asking\n");
+  append(stdlib / "encodings/__init__.py", startup_text(image));
   for (const fs::directory_entry& entry : fs::directory_iterator(stdlib)) {
     const std::string name = entry.path().filename().native();
     if (!name.starts_with("_sysconfigdata") || !name.ends_with(".py")) continue;

@@ -27,4 +27,7 @@ inline constexpr char kManifest[] = ".pyram/manifest.json";
 inline constexpr char kSbom[] = ".pyram/sbom.spdx.json";
 inline constexpr char kHotList[] = ".pyram/hot";
 
+// Which modules the image has, for its own import system.
+inline constexpr char kModuleIndex[] = ".pyram/modules";
+
 }  // namespace pyram::layout

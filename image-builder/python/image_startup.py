@@ -1,0 +1,123 @@
+
+# Pyram: lets a program see that it runs out of an image. A plain class, because newer versions of
+# PyPy make no second sys.version_info.
+class _PyramVersion(tuple):
+    __slots__ = ()
+    major = property(lambda self: self[0])
+    minor = property(lambda self: self[1])
+    micro = property(lambda self: self[2])
+    releaselevel = property(lambda self: self[3])
+    serial = property(lambda self: self[4])
+    def __repr__(self):
+        return ('sys.pyram_version_info(major=%d, minor=%d, micro=%d, '
+                'releaselevel=%r, serial=%d)' % tuple(self))
+_PyramVersion.__name__ = _PyramVersion.__qualname__ = 'pyram_version_info'
+_PyramVersion.__module__ = 'sys'
+sys.pyram_version_info = _PyramVersion((@VERSION@, 'final', 0))
+del _PyramVersion
+
+# open() asks each file whether it is a terminal, and a file system of FUSE's is asked every time. A
+# module is none, so its bytes are read without asking: a request less for each import.
+#
+# The image's own modules are found in an index that its builder made, and their bytecode is read at
+# once: no folder is listed and no source looked at. Finders, loaders and specs are the usual ones and
+# hold what they always hold. Whatever isn't plain goes the usual way: other folders, those that
+# aren't as the image has them any more (their time tells), modules without bytecode, finders with
+# other loaders, and a Python that was told to use other bytecode or to say what it does.
+def _import_fast(loaders, stdlib):
+    FileFinder, FileLoader, SourceFileLoader = (
+        loaders.FileFinder, loaders.FileLoader, loaders.SourceFileLoader)
+    FileIO, stat, ModuleSpec = loaders._io.FileIO, loaders._path_stat, loaders._bootstrap.ModuleSpec
+
+    def get_data(self, path):
+        """Return the data from path as raw bytes."""
+        with FileIO(path, 'r') as file:
+            return file.read()
+
+    def replace(owner, function):
+        usual = getattr(owner, function.__name__)
+        function.__module__, function.__qualname__ = usual.__module__, usual.__qualname__
+        function.__doc__ = usual.__doc__
+        setattr(owner, function.__name__, function)
+        return usual
+
+    replace(FileLoader, get_data)
+    if sys.flags.verbose or sys.flags.optimize:
+        return
+    import marshal
+    root = stdlib[:-len('@STDLIB@')]
+    try:
+        with FileIO(root + '@INDEX@', 'r') as file:
+            time, folders = marshal.loads(file.read())
+    except (OSError, EOFError, ValueError, TypeError):
+        return
+    imp, implementation, compile_bytecode = (
+        loaders._imp, sys.implementation, loaders._compile_bytecode)
+    tag = implementation.cache_tag
+    begin = loaders.MAGIC_NUMBER + b'\1\0\0\0'  # Bytecode that is never checked against a source.
+    usual_loaders = FileFinder('/', *loaders._get_supported_file_loaders())._loaders
+    known = {}     # Folder -> {name: 0 for a module, 1 for a package, 2 for anything else}.
+    bytecode = {}  # Source -> bytecode, of those that were found.
+
+    def names_in(folder):
+        names = None
+        if folder.startswith(root):
+            kinds = folders.get(folder[len(root):])
+            if kinds is not None:
+                names = {}
+                for kind, text in enumerate(kinds):
+                    names.update(dict.fromkeys(text.split('\n'), kind))
+        known[folder] = names
+        return names
+
+    def find_spec(self, fullname, target=None):
+        folder = self.path
+        try:
+            names = known[folder]
+        except KeyError:
+            names = names_in(folder)
+        if (names is None or self._loaders != usual_loaders or implementation.cache_tag != tag
+                or sys.pycache_prefix is not None):
+            return usual_find_spec(self, fullname, target)
+        name = fullname.rpartition('.')[2]
+        kind = names.get(name)
+        try:
+            if kind == 2 or stat(folder).st_mtime != time:
+                return usual_find_spec(self, fullname, target)
+        except OSError:
+            return usual_find_spec(self, fullname, target)
+        if kind is None:
+            return None
+        if kind == 1:
+            folder += '/' + name
+            name = '__init__'
+        path = folder + '/' + name + '.py'
+        spec = ModuleSpec(fullname, SourceFileLoader(fullname, path), origin=path)
+        spec._set_fileattr = True
+        if kind == 1:
+            spec.submodule_search_locations = [folder]
+        bytecode[path] = spec.cached = folder + '/__pycache__/' + name + '.' + tag + '.pyc'
+        return spec
+
+    def get_code(self, fullname):
+        path = self.path
+        cached = bytecode.get(path)
+        if (cached is not None and type(self) is SourceFileLoader and self.name == fullname
+                and sys.pycache_prefix is None and imp.check_hash_based_pycs != 'always'):
+            try:
+                with FileIO(cached, 'r') as file:
+                    data = file.read()
+            except OSError:
+                data = b''
+            if data.startswith(begin):
+                return compile_bytecode(memoryview(data)[16:], name=fullname,
+                                        bytecode_path=cached, source_path=path)
+        return usual_get_code(self, fullname)
+
+    usual_find_spec = replace(FileFinder, find_spec)
+    usual_get_code = replace(SourceFileLoader, get_code)
+
+
+if '_frozen_importlib_external' in sys.modules:
+    _import_fast(sys.modules['_frozen_importlib_external'], __path__[0][:-len('/encodings')])
+del _import_fast
