@@ -39,7 +39,7 @@ BlockCache::Pin BlockCache::get(const Block& block) {
     if (const auto found = index_.find(key); found != index_.end()) {
       Slot& slot = slots_[found->second];
       if (slot.state == State::kReady) {
-        if (slot.pins++ == 0) others_.splice(others_.end(), unused_, slot.place);
+        if (slot.pins++ == 0) others_.splice(others_.end(), list_of(slot), slot.place);
         statistics_.cache_hits.add();
         return {this, found->second, memory(found->second).first(slot.size), false};
       }
@@ -65,6 +65,7 @@ BlockCache::Pin BlockCache::get(const Block& block) {
     slot.state = State::kFilling;
     slot.key = key;
     slot.pins = 1;
+    slot.spent = false;
     lock.unlock();
     fill(number, block);
     return {this, number, memory(number).first(slot.size), true};
@@ -77,15 +78,20 @@ bool BlockCache::has(const Block& block) {
 }
 
 std::size_t BlockCache::take_slot(std::unique_lock<std::mutex>& lock) {
-  slot_free_.wait(lock, [&] { return !empty_.empty() || !unused_.empty(); });
+  slot_free_.wait(lock, [&] { return !empty_.empty() || !unused_.empty() || !spent_.empty(); });
+  if (spent_.size() > kSpentKept) return evict(spent_);
   if (!empty_.empty()) {
     const std::size_t number = empty_.back();
     empty_.pop_back();
     return number;
   }
-  const std::size_t number = unused_.back();
+  return evict(spent_.empty() ? unused_ : spent_);
+}
+
+std::size_t BlockCache::evict(std::list<std::size_t>& from) {
+  const std::size_t number = from.back();
   Slot& slot = slots_[number];
-  others_.splice(others_.end(), unused_, slot.place);
+  others_.splice(others_.end(), from, slot.place);
   index_.erase(slot.key);
   slot.state = State::kEmpty;
   statistics_.cache_bytes -= slot.size;
@@ -122,20 +128,21 @@ void BlockCache::unpin(std::size_t number) {
   const std::lock_guard lock(mutex_);
   Slot& slot = slots_[number];
   if (--slot.pins > 0) return;
-  unused_.splice(unused_.begin(), others_, slot.place);
+  std::list<std::size_t>& to = list_of(slot);
+  to.splice(to.begin(), others_, slot.place);
   slot_free_.notify_one();
+}
+
+void BlockCache::set_spent(std::size_t number) {
+  const std::lock_guard lock(mutex_);
+  slots_[number].spent = true;
 }
 
 void BlockCache::release_idle() {
   const std::lock_guard lock(mutex_);
-  for (const std::size_t number : unused_) {
-    Slot& slot = slots_[number];
-    index_.erase(slot.key);
-    slot.state = State::kEmpty;
-    statistics_.cache_bytes -= slot.size;
-    empty_.push_back(number);
+  for (std::list<std::size_t>* const list : {&unused_, &spent_}) {
+    while (!list->empty()) empty_.push_back(evict(*list));
   }
-  others_.splice(others_.end(), unused_);
   std::ranges::sort(empty_, std::greater<>());
   for (const std::size_t number : empty_) {
     ::madvise(memory(number).data(), slot_size_, MADV_DONTNEED);

@@ -46,6 +46,9 @@ class BlockCache {
     [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
     // Whether the block was decompressed for this pin.
     [[nodiscard]] bool is_new() const { return is_new_; }
+    // The kernel has got what is wanted of the block. When nobody holds it any more, its memory is
+    // used again before any that wasn't used yet.
+    void set_spent() { cache_->set_spent(slot_); }
 
    private:
     friend class BlockCache;
@@ -80,6 +83,9 @@ class BlockCache {
   [[nodiscard]] std::size_t capacity() const { return slots_.size() * slot_size_; }
 
  private:
+  // Spent blocks that are kept nevertheless: a reader may have asked before the kernel had them.
+  static constexpr std::size_t kSpentKept = 3;
+
   // Position, and the size field too: a hostile image may have two blocks at one place.
   struct Key {
     std::uint64_t position = 0;
@@ -97,7 +103,9 @@ class BlockCache {
     Key key;
     std::size_t pins = 0;
     std::size_t size = 0;
-    std::list<std::size_t>::iterator place;  // In unused_ when ready and not pinned, or in others_.
+    bool spent = false;
+    // In unused_ or spent_ when ready and not pinned, otherwise in others_.
+    std::list<std::size_t>::iterator place;
     std::condition_variable filled;
   };
 
@@ -109,8 +117,14 @@ class BlockCache {
   }
   // A slot that nobody uses, out of the index; waits for one. REQUIRES: lock held.
   std::size_t take_slot(std::unique_lock<std::mutex>& lock);
+  // Takes the block that was used first out of a list, which isn't empty. REQUIRES: lock held.
+  std::size_t evict(std::list<std::size_t>& from);
+  [[nodiscard]] std::list<std::size_t>& list_of(const Slot& slot) {
+    return slot.spent ? spent_ : unused_;
+  }
   void fill(std::size_t slot, const Block& block);
   void unpin(std::size_t slot);
+  void set_spent(std::size_t slot);
 
   const Image& image_;
   Statistics& statistics_;
@@ -121,10 +135,11 @@ class BlockCache {
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable slot_free_;
   std::vector<Slot> slots_;
-  // Both lists, and the vector, have room for all slots: letting go of one takes no memory.
+  // The lists, and the vector, have room for all slots: letting go of one takes no memory.
   std::vector<std::size_t> empty_;  // The lowest last: the arena is used from its start.
   std::list<std::size_t> unused_;   // Ready and not pinned; the one used last comes first.
-  std::list<std::size_t> others_;   // The slots that are not in unused_, in no order.
+  std::list<std::size_t> spent_;    // The same of blocks that are spent.
+  std::list<std::size_t> others_;   // The slots that are in neither, in no order.
   std::unordered_map<Key, std::size_t, HashKey> index_;
 };
 

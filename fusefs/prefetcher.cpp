@@ -226,12 +226,13 @@ void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
   try {
     for (auto jobs = queue.take(); !jobs.empty() && !stop.stop_requested(); jobs = queue.take()) {
       for (const Job& job : jobs) {
-        const BlockCache::Pin pin = reader_.pin(job.extent);
+        BlockCache::Pin pin = reader_.pin(job.extent);
         const auto bytes =
             FileReader::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
         if (!make_known(*job.file)) return;
         store_(job.file->inode, job.extent.file_offset + job.begin, bytes);
         statistics_.prefetch_done += bytes.size();
+        if (&job == &jobs.back()) pin.set_spent();
       }
     }
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
