@@ -35,7 +35,14 @@ std::string part_of(const std::string& path) {
 
 class Scales {
  public:
-  explicit Scales(const Image& image) : image_(image) { visit(image.root(), ""); }
+  explicit Scales(const Image& image) : image_(image) {
+    enter(image.root(), "");
+    while (!folders_.empty()) {
+      const auto [folder, prefix] = std::move(folders_.back());
+      folders_.pop_back();
+      visit(folder, prefix);
+    }
+  }
 
   [[nodiscard]] std::vector<Weight> result(std::uint64_t file_size) {
     for (const auto& [position, fragment] : fragments_) {
@@ -74,11 +81,16 @@ class Scales {
     std::map<std::string, std::uint64_t> shares;
   };
 
+  // One that contains itself would never end.
+  void enter(InodeRef folder, const std::string& prefix) {
+    if (known_folders_.insert(folder).second) folders_.emplace_back(folder, prefix);
+  }
+
   void visit(InodeRef folder, const std::string& prefix) {
     ListingCursor listing = image_.open_listing(folder);
     while (const auto entry = Image::next_entry(listing)) {
       const std::string path = prefix + entry->name;
-      if (S_ISDIR(entry->type)) visit(entry->inode, path + "/");
+      if (S_ISDIR(entry->type)) enter(entry->inode, path + "/");
       if (S_ISREG(entry->type)) add(entry->inode, part_of(path));
     }
   }
@@ -109,6 +121,8 @@ class Scales {
   }
 
   const Image& image_;
+  std::vector<std::pair<InodeRef, std::string>> folders_;  // Yet to be visited.
+  std::set<InodeRef> known_folders_;
   std::map<std::string, Weight> weights_;
   std::map<std::uint64_t, Fragment> fragments_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;
