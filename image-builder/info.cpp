@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "image-builder/integrity.h"
+#include "image-builder/manifest.h"
 #include "image-builder/squashfs_file.h"
 #include "image-builder/weights.h"
 #include "support/error.h"
@@ -36,14 +37,14 @@ std::string date(std::int64_t seconds) {
   return text;
 }
 
-json read_manifest(const fs::path& image) {
+// Runs what reads a manifest, of which only the outermost form is known.
+template <typename Read>
+auto read_or_refuse(const std::string& image, const Read& read) {
   try {
-    json manifest = json::parse(read_from_image(image, layout::kManifest));
-    if (manifest.at("files").is_object() && manifest.at("packages").is_array()) return manifest;
-    throw Error(ExitCode::kBadImage, "the manifest of " + quote(image.native()) + " is not ours");
+    return read();
   } catch (const json::exception& error) {
     throw Error(ExitCode::kBadImage,
-                "cannot use the manifest of " + quote(image.native()) + ": " + error.what());
+                "cannot use the manifest of " + quote(image) + ": " + error.what());
   }
 }
 
@@ -53,15 +54,16 @@ std::string joined(const json& texts) {
   return result;
 }
 
-std::string as_text(const fs::path& image, const json& manifest) {
+std::string as_text(const std::string& image, const json& manifest) {
   std::ostringstream text;
   const json& file = manifest.at("image");
   const json& python = manifest.at("python");
   std::uint64_t unpacked = 0;
   for (const json& entry : manifest.at("files")) unpacked += entry.value("size", std::uint64_t{0});
-  text << image.filename().native() << ": Python " << python.at("python").get<std::string>()
-       << " on PyPy " << python.at("pypy").get<std::string>() << " ("
-       << python.at("platform").get<std::string>() << ")\n"
+  text << fs::path(image).filename().native() << ": Python "
+       << python.at("python").get<std::string>() << " on PyPy "
+       << python.at("pypy").get<std::string>() << " (" << python.at("platform").get<std::string>()
+       << ")\n"
        << "  file        " << megabytes(file.at("size")) << ", holds " << megabytes(unpacked)
        << " in " << manifest.at("files").size() << " files\n"
        << "  squashfs    " << file.at("compressor").get<std::string>() << ", blocks of "
@@ -107,7 +109,8 @@ std::string as_text(const fs::path& image, const json& manifest) {
 
 json described(const fs::path& image) {
   const Superblock superblock = read_superblock(image);
-  json manifest = read_manifest(image);
+  json manifest = parse_manifest(read_from_image(image, layout::kManifest), image.native(),
+                                 ExitCode::kBadImage);
   manifest["image"] = {{"size", fs::file_size(image)},
                        {"squashfs_size", superblock.bytes_used},
                        {"compressor", superblock.compressor},
@@ -166,26 +169,26 @@ std::string size_of(const std::string& fact) { return fact.substr(fact.rfind(' '
 
 }  // namespace
 
-std::string describe_image(const fs::path& image, bool json_wanted) {
-  const json manifest = described(image);
-  try {
-    return json_wanted ? manifest.dump(1) + "\n" : as_text(image, manifest);
-  } catch (const json::exception& error) {
-    throw Error(ExitCode::kBadImage,
-                "cannot use the manifest of " + quote(image.native()) + ": " + error.what());
-  }
+std::string describe_manifest(const std::string& image, const json& manifest, bool json_wanted) {
+  return read_or_refuse(
+      image, [&] { return json_wanted ? manifest.dump(1) + "\n" : as_text(image, manifest); });
 }
 
-std::string compare_images(const fs::path& old_image, const fs::path& new_image) {
-  const json before = described(old_image);
-  const json after = described(new_image);
+std::string describe_image(const fs::path& image, bool json_wanted) {
+  return describe_manifest(image.native(), described(image), json_wanted);
+}
+
+std::string compare_manifests(const DescribedImage& old_image, const DescribedImage& new_image) {
+  const auto facts = [](const DescribedImage& image, auto&& of) {
+    return read_or_refuse(image.name, [&] { return of(image.manifest); });
+  };
   std::ostringstream packages;
-  list_changes(packages, versions(before), versions(after),
+  list_changes(packages, facts(old_image, versions), facts(new_image, versions),
                [](const std::string& from, const std::string& to) {
                  return " " + from + (from.empty() || to.empty() ? "" : " -> ") + to;
                });
   std::ostringstream files;
-  list_changes(files, file_facts(before), file_facts(after),
+  list_changes(files, facts(old_image, file_facts), facts(new_image, file_facts),
                [](const std::string& from, const std::string& to) {
                  if (from.empty()) return " " + size_of(to);
                  if (to.empty()) return " " + size_of(from);
@@ -195,10 +198,15 @@ std::string compare_images(const fs::path& old_image, const fs::path& new_image)
   if (!packages.str().empty()) text << "packages\n" << packages.str();
   if (!files.str().empty()) text << "files (bytes)\n" << files.str();
   if (!text.str().empty()) {
-    text << "image " << before.at("image").at("size") << " -> " << after.at("image").at("size")
-         << " bytes\n";
+    text << "image " << old_image.manifest.at("image").at("size") << " -> "
+         << new_image.manifest.at("image").at("size") << " bytes\n";
   }
   return text.str();
+}
+
+std::string compare_images(const fs::path& old_image, const fs::path& new_image) {
+  return compare_manifests({old_image.native(), described(old_image)},
+                           {new_image.native(), described(new_image)});
 }
 
 }  // namespace pyram::builder

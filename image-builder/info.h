@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 
 namespace pyram::builder {
@@ -13,5 +14,16 @@ namespace pyram::builder {
 // What differs from one image to another: packages and files, with sizes. Empty when nothing does.
 [[nodiscard]] std::string compare_images(const std::filesystem::path& old_image,
                                          const std::filesystem::path& new_image);
+
+// The same of manifests that were parsed already (manifest.h) and that have got the "image" of
+// describe_image: nothing else in them is trusted. Throw Error (kBadImage).
+struct DescribedImage {
+  std::string name;
+  nlohmann::json manifest;
+};
+[[nodiscard]] std::string describe_manifest(const std::string& image,
+                                            const nlohmann::json& manifest, bool json);
+[[nodiscard]] std::string compare_manifests(const DescribedImage& old_image,
+                                            const DescribedImage& new_image);
 
 }  // namespace pyram::builder

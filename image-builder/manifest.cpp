@@ -5,6 +5,7 @@
 
 #include "image-builder/digest.h"
 #include "image-builder/licences.h"
+#include "support/error.h"
 #include "support/image_layout.h"
 
 namespace pyram::builder {
@@ -66,6 +67,30 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
     }
   }
   return result;
+}
+
+nlohmann::json parse_manifest(std::string_view text, const std::string& name, ExitCode code) {
+  using nlohmann::json;
+  const auto refuse = [&](const std::string& why) {
+    return Error(code, "cannot use the manifest of " + quote(name) + ": " + why);
+  };
+  // What writes a value calls itself for what is in it: a text of brackets would exhaust the stack.
+  constexpr int kDeepest = 16;
+  const auto check_depth = [&](int depth, json::parse_event_t, json&) {
+    if (depth > kDeepest) throw refuse("it is nested too deep");
+    return true;
+  };
+  try {
+    json manifest = json::parse(text, check_depth);
+    const json& files = manifest.at("files");
+    const bool files_known = files.is_object() && std::ranges::all_of(files, [](const json& f) {
+                               return f.is_object();
+                             });
+    if (!files_known || !manifest.at("packages").is_array()) throw refuse("it is not ours");
+    return manifest;
+  } catch (const json::exception& error) {
+    throw refuse(error.what());
+  }
 }
 
 }  // namespace pyram::builder

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "image-builder/bytecode.h"
 #include "image-builder/layout.h"
 #include "image-builder/source.h"
 #include "image-builder/strip_rules.h"
+#include "support/exit_code.h"
 
 namespace pyram::builder {
 
@@ -27,5 +29,11 @@ struct ManifestParts {
 
 // What the manifest says of a regular file, but for its package.
 [[nodiscard]] nlohmann::json file_entry(const std::filesystem::path& file);
+
+// The manifest in `text`, which came from the image or file `name`: an object whose "files" is an
+// object of objects and whose "packages" is an array; whatever else it has may have any form.
+// Throws Error (`code`) for everything else.
+[[nodiscard]] nlohmann::json parse_manifest(std::string_view text, const std::string& name,
+                                            ExitCode code);
 
 }  // namespace pyram::builder

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "image-builder/progress.h"
@@ -57,5 +58,9 @@ struct DebianRequest {
 
 // An installed PyPy, or an unpacked image, which stays as it is. Throws Error (kBadSource).
 [[nodiscard]] SourceTree use_folder(const std::filesystem::path& folder);
+
+// Adds the packages and owners of files that an unpacked image's manifest names to `source`; `text`
+// is what is in the file `name`. Throws Error (kBadSource).
+void use_manifest(std::string_view text, const std::string& name, SourceTree& source);
 
 }  // namespace pyram::builder

@@ -23,9 +23,9 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   Progress progress(kPhases, false);
   const Superblock superblock = read_superblock(options.image);
   std::vector<std::string> sites;
-  nlohmann::json manifest;
+  nlohmann::json manifest = parse_manifest(read_from_image(options.image, layout::kManifest),
+                                           options.image.native(), ExitCode::kBadImage);
   try {
-    manifest = nlohmann::json::parse(read_from_image(options.image, layout::kManifest));
     sites = manifest.at("python").at("sites").get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception& error) {
     throw Error(ExitCode::kBadImage, "cannot use the manifest of " + quote(options.image.native()) +

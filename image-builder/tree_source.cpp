@@ -1,6 +1,7 @@
 // The `dir:` source.
 #include <nlohmann/json.hpp>
 
+#include "image-builder/manifest.h"
 #include "image-builder/source.h"
 #include "support/error.h"
 #include "support/image_layout.h"
@@ -8,12 +9,11 @@
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
-namespace {
 
 // An unpacked image says itself what it is made of.
-void use_manifest(const fs::path& file, SourceTree& source) {
+void use_manifest(std::string_view text, const std::string& name, SourceTree& source) {
+  const nlohmann::json manifest = parse_manifest(text, name, ExitCode::kBadSource);
   try {
-    const nlohmann::json manifest = nlohmann::json::parse(read_file(file));
     for (const nlohmann::json& package : manifest.at("packages")) {
       source.packages.push_back({package.at("name"), package.at("version"), package.at("kind"),
                                  package.at("source"), package.at("sha256"),
@@ -25,11 +25,9 @@ void use_manifest(const fs::path& file, SourceTree& source) {
     }
   } catch (const nlohmann::json::exception& error) {
     throw Error(ExitCode::kBadSource,
-                "cannot use the manifest " + quote(file.native()) + ": " + error.what());
+                "cannot use the manifest of " + quote(name) + ": " + error.what());
   }
 }
-
-}  // namespace
 
 SourceTree use_folder(const fs::path& folder) {
   std::error_code missing;
@@ -50,7 +48,7 @@ SourceTree use_folder(const fs::path& folder) {
   const fs::path manifest = prefix / layout::kManifest;
   source.is_image = fs::is_regular_file(manifest);
   if (source.is_image) {
-    use_manifest(manifest, source);
+    use_manifest(read_file(manifest), manifest.native(), source);
   } else {
     // The version is what the interpreter says, once it runs.
     source.packages.push_back({"pypy", "", "pypy", prefix.filename(), "", {"MIT"}});

@@ -1,1 +1,1 @@
-target_link_libraries(test-fuzz PRIVATE pyram_fusefs)
+target_link_libraries(test-fuzz PRIVATE pyram_fusefs pyram_builder)

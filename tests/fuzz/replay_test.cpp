@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/io.h"
+#include "tests/fuzz/manifest.h"
 #include "tests/fuzz/walk.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
@@ -160,6 +161,20 @@ TEST_CASE("every image of the corpus is walked, and is an error or is read") {
     const std::string bytes = pyram::read_file(file);
     check_trailer(std::as_bytes(std::span(bytes)));
   }
+}
+
+TEST_CASE("every manifest of the corpus is shown or refused") {
+  int shown = 0;
+  int refused = 0;
+  for (const fs::path& file : corpus("manifest")) {
+    INFO(file);
+    ++(check_manifest(pyram::read_file(file)) ? shown : refused);
+  }
+  CHECK(shown > 0);
+  CHECK(refused > 0);
+  // Too long to be kept: it exhausted the stack of who wrote it again.
+  CHECK_FALSE(check_manifest(R"({"files": {}, "packages": )" + std::string(1'000'000, '[') +
+                             std::string(1'000'000, ']') + "}"));
 }
 
 TEST_CASE("images of each compressor are whole, so that a changed one says something") {
