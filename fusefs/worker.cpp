@@ -35,6 +35,7 @@
 #include "fusefs/shared_state.h"
 #include "fusefs/signals.h"
 #include "fusefs/status.h"
+#include "support/end_process.h"
 #include "support/error.h"
 
 namespace pyram {
@@ -332,7 +333,7 @@ int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) n
   if (options.confine) static_cast<void>(confine({}));
   serving.join();
   // What the supervisor's copies of its objects have to do at their end is not ours to do.
-  ::_exit(code);
+  end_process(code);
 }
 
 }  // namespace pyram

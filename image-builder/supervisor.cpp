@@ -12,6 +12,7 @@
 #include <exception>
 #include <optional>
 
+#include "support/end_process.h"
 #include "support/error.h"
 #include "support/exec.h"
 
@@ -90,7 +91,7 @@ class BlockedSignals {
   }
   std::fflush(stdout);
   std::fflush(stderr);
-  ::_exit(code);
+  end_process(code);
 }
 
 // Takes every child that has ended. Returns whether there are others, and the worker's status.

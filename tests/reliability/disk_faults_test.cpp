@@ -271,6 +271,7 @@ TEST_CASE("whichever allocation fails, what is read is right or that error, and 
 }
 
 TEST_CASE("a worker without memory answers with an error, and right once there is some") {
+  PYRAM_SKIP_WITH_SANITIZERS("they end a program that gets no memory");
   const TemporaryFolder folder;
   make_files(folder / "tree", 8, std::size_t{1} << 20);
   const Mount mount(make_image(folder / "tree", folder / "files.sqfs"), {"--prefetch", "none"});

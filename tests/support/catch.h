@@ -16,3 +16,10 @@
     SUCCEED("skipped");                                        \
     return;                                                    \
   } while (false)
+
+// Skips the test case in a build with sanitizers: what it counts or limits is theirs as well there.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PYRAM_SKIP_WITH_SANITIZERS(reason) PYRAM_SKIP("with sanitizers: " reason)
+#else
+#define PYRAM_SKIP_WITH_SANITIZERS(reason) static_cast<void>(0)
+#endif
