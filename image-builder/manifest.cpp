@@ -76,12 +76,14 @@ nlohmann::json parse_manifest(std::string_view text, const std::string& name, Ex
   };
   // What writes a value calls itself for what is in it: a text of brackets would exhaust the stack.
   constexpr int kDeepest = 16;
-  const auto check_depth = [&](int depth, json::parse_event_t, json&) {
+  const auto check = [&](int depth, json::parse_event_t, const json& value) {
     if (depth > kDeepest) throw refuse("it is nested too deep");
+    // Counts, sizes and times are all that there is, and who asks for one has it converted.
+    if (value.is_number_float()) throw refuse("it has a number that is not whole");
     return true;
   };
   try {
-    json manifest = json::parse(text, check_depth);
+    json manifest = json::parse(text, check);
     const json& files = manifest.at("files");
     const bool files_known = files.is_object() && std::ranges::all_of(files, [](const json& f) {
                                return f.is_object();

@@ -31,8 +31,8 @@ struct ManifestParts {
 [[nodiscard]] nlohmann::json file_entry(const std::filesystem::path& file);
 
 // The manifest in `text`, which came from the image or file `name`: an object whose "files" is an
-// object of objects and whose "packages" is an array; whatever else it has may have any form.
-// Throws Error (`code`) for everything else.
+// object of objects and whose "packages" is an array. Whatever else it has may have any form, but
+// its numbers are whole. Throws Error (`code`) for everything else.
 [[nodiscard]] nlohmann::json parse_manifest(std::string_view text, const std::string& name,
                                             ExitCode code);
 
