@@ -156,7 +156,7 @@ std::optional<Trailer> parse_trailer(std::span<const std::byte> bytes, std::uint
   return trailer;
 }
 
-MerkleTree::MerkleTree(Trailer trailer, std::vector<std::byte> leaves, std::string name)
+MerkleTree::MerkleTree(const Trailer& trailer, std::vector<std::byte> leaves, std::string name)
     : trailer_(trailer), leaves_(std::move(leaves)), name_(std::move(name)) {}
 
 std::optional<MerkleTree> MerkleTree::read(int descriptor, std::uint64_t offset,

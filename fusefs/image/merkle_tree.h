@@ -84,7 +84,7 @@ class MerkleTree {
   void check_all(int descriptor, std::uint64_t offset) const;
 
  private:
-  MerkleTree(Trailer trailer, std::vector<std::byte> leaves, std::string name);
+  MerkleTree(const Trailer& trailer, std::vector<std::byte> leaves, std::string name);
 
   Trailer trailer_;
   std::vector<std::byte> leaves_;  // The hash of each block of the image, one after the other.
