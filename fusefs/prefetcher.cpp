@@ -90,6 +90,8 @@ Prefetcher::~Prefetcher() {
 }
 
 void Prefetcher::start(Store store) {
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;  // Who stopped us counts on nothing coming any more.
   store_ = std::move(store);
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
 }
@@ -105,11 +107,14 @@ void Prefetcher::note_read(InodeRef file) {
 }
 
 void Prefetcher::stop(std::function<void()> then) {
-  thread_.request_stop();
   std::unique_lock lock(mutex_);
+  stopped_ = true;
   if (!finished_ && thread_.joinable()) {
     toucher_->kill();
     when_finished_.push_back(std::move(then));
+    std::stop_source source = thread_.get_stop_source();
+    lock.unlock();
+    source.request_stop();
     return;
   }
   lock.unlock();

@@ -40,7 +40,8 @@ class Prefetcher {
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
 
-  // From now on the mount answers: begins with the first group. Called once.
+  // From now on the mount answers: begins with the first group, unless it was stopped already.
+  // Called once.
   void start(Store store);
 
   // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
@@ -106,6 +107,7 @@ class Prefetcher {
   std::unique_ptr<Toucher> toucher_;
   std::vector<std::size_t> wanted_;
   std::vector<bool> seen_;  // By group: wanted already, once.
+  bool stopped_ = false;
   bool finished_ = false;
   std::vector<std::function<void()>> when_finished_;
 
