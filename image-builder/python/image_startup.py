@@ -38,6 +38,8 @@ def _import_fast(loaders, stdlib):
         usual = getattr(owner, function.__name__)
         function.__module__, function.__qualname__ = usual.__module__, usual.__qualname__
         function.__doc__ = usual.__doc__
+        # Tracebacks leave out the import system's own frames, which they know by their file.
+        function.__code__ = function.__code__.replace(co_filename=usual.__code__.co_filename)
         setattr(owner, function.__name__, function)
         return usual
 
@@ -101,7 +103,7 @@ def _import_fast(loaders, stdlib):
 
     def get_code(self, fullname):
         path = self.path
-        cached = bytecode.get(path)
+        cached = bytecode.get(path) if type(path) is str else None
         if (cached is not None and type(self) is SourceFileLoader and self.name == fullname
                 and sys.pycache_prefix is None and imp.check_hash_based_pycs != 'always'):
             try:
