@@ -1,5 +1,6 @@
 #include "fusefs/block_storer.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -12,7 +13,10 @@ BlockStorer::BlockStorer(FileReader& reader, Store store)
 
 void BlockStorer::offer(std::vector<ExtentPlace> places) {
   const std::lock_guard lock(mutex_);
-  if (waiting_.size() == kMostWaiting) return;
+  // While a block waits, others of its pages are read, and ask for the same.
+  if (waiting_.size() == kMostWaiting || std::ranges::find(waiting_, places) != waiting_.end()) {
+    return;
+  }
   waiting_.push_back(std::move(places));
   changed_.notify_one();
 }

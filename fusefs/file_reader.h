@@ -33,6 +33,8 @@ struct Extent {
 struct ExtentPlace {
   InodeRef file;
   std::uint64_t offset = 0;  // Of its first byte, in the file.
+
+  friend bool operator==(const ExtentPlace&, const ExtentPlace&) = default;
 };
 
 // Thread-safe. Lock order: mutex_ is not held while anything is read.

@@ -6,7 +6,7 @@ import os
 from . import charts
 from .contenders import ALL
 from .machine import PROJECT, Missing
-from .results import matrices, number, rows
+from .results import agreement, apart, matrices, number, rows
 from .targets import judged
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
@@ -101,6 +101,24 @@ def _worse(results):
     return "\n".join(lines) + "\n"
 
 
+def _agreement(results):
+    """Whether a second run said the same."""
+    lines = ["## Two runs", ""]
+    for record in results["suites"].values():
+        both = list(agreement(record))
+        if not both:
+            continue
+        differ = [pair for pair in both if apart(*pair[2:]) > 0.1]
+        lines.append(f"- {record['title']} ({record['date']}, {record['again']['date']}): "
+                     f"{len(both) - len(differ)} of {len(both)} ratios agree within 10%"
+                     + ("." if not differ else "; not: " + "; ".join(
+                         f"{work}, {contender} {first:.2f} and {second:.2f}"
+                         for work, contender, first, second in differ) + "."))
+    if len(lines) == 2:
+        return ""
+    return "\n".join(lines) + "\n"
+
+
 def _table(record):
     cells, names = {}, []
     for work, contender, middle, wide, ratio, _, _ in rows(record):
@@ -151,7 +169,8 @@ def publish(results):
         print(f"no charts: {reason}")
     if any(record["quick"] for record in results["suites"].values()):
         print("some figures are of --quick runs: the document says so")
-    parts = [_HEAD, _warning(results), _targets(results), _worse(results), _machine(results), _contenders(results)]
+    parts = [_HEAD, _warning(results), _targets(results), _worse(results),
+             _agreement(results), _machine(results), _contenders(results)]
     notes = {"memory": _MEMORY, "constrained": _CONSTRAINED}
     for name, record in results["suites"].items():
         quick = " (quick: few tries)" if record["quick"] else ""

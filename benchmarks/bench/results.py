@@ -50,11 +50,17 @@ def load():
         return {"suites": {}}
 
 
-def save(suite):
-    """Puts the suite's figures in the place of its earlier ones; other suites' stay."""
+def save(suite, again=False):
+    """Puts the suite's figures in the place of its earlier ones, or beside them when it was run
+    again; other suites' stay."""
     everything = load()
-    everything["machine"] = describe()
-    everything["suites"][suite.name] = {**suite.record(), "date": everything["machine"]["date"]}
+    machine = describe()
+    if again:
+        everything["suites"][suite.name]["again"] = {"samples": suite.samples,
+                                                     "date": machine["date"]}
+    else:
+        everything["machine"] = machine
+        everything["suites"][suite.name] = {**suite.record(), "date": machine["date"]}
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(everything, indent=1) + "\n")
 
@@ -79,6 +85,24 @@ def rows(record):
                 samples[base]) else None
             yield (work, contender, median(values), spread(values), ratio, len(values),
                    record["units"][work])
+
+
+def agreement(record):
+    """(work, contender, ratio, ratio of the second run) of everything that was measured twice. Of
+    memory, what it is in all: parts of a few hundred KiB have no ratio that means anything."""
+    again = {(work, contender): ratio for work, contender, _, _, ratio, _, _ in rows(
+        {**record, "samples": record.get("again", {}).get("samples", {})})}
+    for work, contender, _, _, ratio, _, _ in rows(record):
+        second = again.get((work, contender))
+        if contender == baseline(record["samples"][work]) or ratio is None or second is None:
+            continue
+        if not record["matrix"] or work.endswith(": all"):
+            yield work, contender, ratio, second
+
+
+def apart(first, second):
+    """By how much two ratios differ, as a share."""
+    return max(first, second) / min(first, second) - 1
 
 
 def number(value):

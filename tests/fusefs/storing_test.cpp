@@ -51,14 +51,12 @@ TEST_CASE("a block that is read a page at a time is stored whole") {
     CHECK(std::string_view(page.data(), kPage) == content.substr(offset, kPage));
   };
   check_page(5 * kPage);
-  CHECK(mount.count("stored_bytes") == 0);
-  check_page(9 * kPage);
   wait_until_stored(mount, kBlock);
   for (std::uint64_t offset = 0; offset < kBlock; offset += kPage) check_page(offset);
-  CHECK(mount.count("requests_read") == 2);
+  CHECK(mount.count("requests_read") == 1);
   // Of the block beside it nothing was stored.
   check_page(kBlock);
-  CHECK(mount.count("requests_read") == 3);
+  CHECK(mount.count("requests_read") == 2);
 }
 
 TEST_CASE("of files that lie side by side a few are asked for, and the rest is stored") {
