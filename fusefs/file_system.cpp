@@ -373,10 +373,10 @@ void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t take
     if (!tails.empty()) storer_->offer(std::move(tails));
     return;
   }
-  // Who reads single pages reads at random: it would be a request for each, and the block would have
-  // left the cache when it is asked for again. (Where a mapped library is read, the kernel asks for
-  // the pages around too.) Every second one asks for a store only, as some are answered while the
-  // block is being stored.
+  // Who reads single pages reads at random: it would be a request for each, and the block would
+  // have left the cache when it is asked for again. (Where a mapped library is read, the kernel
+  // asks for the pages around too.) Every second one asks for a store only, as some are answered
+  // while the block is being stored.
   constexpr std::size_t kPage = 4096;
   const unsigned before = part_reads_.note(extent.block);
   const bool single_page = taken <= kPage && before % 2 == 0;
