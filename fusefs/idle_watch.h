@@ -56,7 +56,8 @@ class IdleWatch {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static constexpr std::chrono::seconds kMemoryTime{2};
+  // Far longer than the pauses between the readers of one block; decompressing it takes 1 ms.
+  static constexpr std::chrono::milliseconds kMemoryTime{250};
   static constexpr std::uint64_t kLongest = 1'000'000;  // Twelve days, in seconds.
 
   std::chrono::milliseconds half_;

@@ -57,7 +57,7 @@ def _one(bench, contender, kind, code, count, turn):
             waiting += [_start(more) for _ in range(count - 1)]
             for child in waiting:
                 _ready(child)
-            time.sleep(0.2)  # a prefetch may still be on its way
+            time.sleep(0.5)  # a prefetch may still be on its way, and daemons give memory back
             _count(bench, contender, kind, group, turn)
         finally:
             for child in waiting:
