@@ -37,17 +37,6 @@ std::string date(std::int64_t seconds) {
   return text;
 }
 
-// Runs what reads a manifest, of which only the outermost form is known.
-template <typename Read>
-auto read_or_refuse(const std::string& image, const Read& read) {
-  try {
-    return read();
-  } catch (const json::exception& error) {
-    throw Error(ExitCode::kBadImage,
-                "cannot use the manifest of " + quote(image) + ": " + error.what());
-  }
-}
-
 std::string joined(const json& texts) {
   std::string result;
   for (const json& text : texts) result += (result.empty() ? "" : ", ") + text.get<std::string>();
@@ -170,8 +159,9 @@ std::string size_of(const std::string& fact) { return fact.substr(fact.rfind(' '
 }  // namespace
 
 std::string describe_manifest(const std::string& image, const json& manifest, bool json_wanted) {
-  return read_or_refuse(
-      image, [&] { return json_wanted ? manifest.dump(1) + "\n" : as_text(image, manifest); });
+  return read_or_refuse(image, ExitCode::kBadImage, [&] {
+    return json_wanted ? manifest.dump(1) + "\n" : as_text(image, manifest);
+  });
 }
 
 std::string describe_image(const fs::path& image, bool json_wanted) {
@@ -180,7 +170,7 @@ std::string describe_image(const fs::path& image, bool json_wanted) {
 
 std::string compare_manifests(const DescribedImage& old_image, const DescribedImage& new_image) {
   const auto facts = [](const DescribedImage& image, auto&& of) {
-    return read_or_refuse(image.name, [&] { return of(image.manifest); });
+    return read_or_refuse(image.name, ExitCode::kBadImage, [&] { return of(image.manifest); });
   };
   std::ostringstream packages;
   list_changes(packages, facts(old_image, versions), facts(new_image, versions),

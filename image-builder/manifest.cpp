@@ -5,7 +5,6 @@
 
 #include "image-builder/digest.h"
 #include "image-builder/licences.h"
-#include "support/error.h"
 #include "support/image_layout.h"
 
 namespace pyram::builder {
@@ -69,30 +68,33 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
   return result;
 }
 
+Error bad_manifest(const std::string& name, ExitCode code, const std::string& why) {
+  return Error(code, "cannot use the manifest of " + quote(name) + ": " + why);
+}
+
 nlohmann::json parse_manifest(std::string_view text, const std::string& name, ExitCode code) {
   using nlohmann::json;
-  const auto refuse = [&](const std::string& why) {
-    return Error(code, "cannot use the manifest of " + quote(name) + ": " + why);
-  };
   // What writes a value calls itself for what is in it: a text of brackets would exhaust the stack.
   constexpr int kDeepest = 16;
   const auto check = [&](int depth, json::parse_event_t, const json& value) {
-    if (depth > kDeepest) throw refuse("it is nested too deep");
+    if (depth > kDeepest) throw bad_manifest(name, code, "it is nested too deep");
     // Counts, sizes and times are all that there is, and who asks for one has it converted.
-    if (value.is_number_float()) throw refuse("it has a number that is not whole");
+    if (value.is_number_float()) {
+      throw bad_manifest(name, code, "it has a number that is not whole");
+    }
     return true;
   };
-  try {
+  return read_or_refuse(name, code, [&] {
     json manifest = json::parse(text, check);
     const json& files = manifest.at("files");
     const bool files_known = files.is_object() && std::ranges::all_of(files, [](const json& f) {
                                return f.is_object();
                              });
-    if (!files_known || !manifest.at("packages").is_array()) throw refuse("it is not ours");
+    if (!files_known || !manifest.at("packages").is_array()) {
+      throw bad_manifest(name, code, "it is not ours");
+    }
     return manifest;
-  } catch (const json::exception& error) {
-    throw refuse(error.what());
-  }
+  });
 }
 
 }  // namespace pyram::builder

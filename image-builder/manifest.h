@@ -12,7 +12,7 @@
 #include "image-builder/layout.h"
 #include "image-builder/source.h"
 #include "image-builder/strip_rules.h"
-#include "support/exit_code.h"
+#include "support/error.h"
 
 namespace pyram::builder {
 
@@ -29,6 +29,20 @@ struct ManifestParts {
 
 // What the manifest says of a regular file, but for its package.
 [[nodiscard]] nlohmann::json file_entry(const std::filesystem::path& file);
+
+// What is said of a manifest that can't be used: that of the image or file `name`.
+[[nodiscard]] Error bad_manifest(const std::string& name, ExitCode code, const std::string& why);
+
+// Runs what reads an image's or file's (`name`) manifest, of which only the outermost form is
+// known. Throws Error (`code`) where it isn't what `read` expects.
+template <typename Read>
+auto read_or_refuse(const std::string& name, ExitCode code, const Read& read) {
+  try {
+    return read();
+  } catch (const nlohmann::json::exception& error) {
+    throw bad_manifest(name, code, error.what());
+  }
+}
 
 // The manifest in `text`, which came from the image or file `name`: an object whose "files" is an
 // object of objects and whose "packages" is an array. Whatever else it has may have any form, but

@@ -22,15 +22,12 @@ constexpr std::size_t kPhases = 3;
 int train_in(const TrainOptions& options, const Scratch& scratch) {
   Progress progress(kPhases, false);
   const Superblock superblock = read_superblock(options.image);
-  std::vector<std::string> sites;
-  nlohmann::json manifest = parse_manifest(read_from_image(options.image, layout::kManifest),
-                                           options.image.native(), ExitCode::kBadImage);
-  try {
-    sites = manifest.at("python").at("sites").get<std::vector<std::string>>();
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(ExitCode::kBadImage, "cannot use the manifest of " + quote(options.image.native()) +
-                                         ": " + error.what());
-  }
+  const std::string name = options.image.native();
+  nlohmann::json manifest =
+      parse_manifest(read_from_image(options.image, layout::kManifest), name, ExitCode::kBadImage);
+  const auto sites = read_or_refuse(name, ExitCode::kBadImage, [&] {
+    return manifest.at("python").at("sites").get<std::vector<std::string>>();
+  });
   progress.phase("running " + quote(options.program.front()));
   const TrainingFolder folder(scratch.folder);
   std::vector<Training> trainings = standard_trainings(folder.path());

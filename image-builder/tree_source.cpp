@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 // An unpacked image says itself what it is made of.
 void use_manifest(std::string_view text, const std::string& name, SourceTree& source) {
   const nlohmann::json manifest = parse_manifest(text, name, ExitCode::kBadSource);
-  try {
+  read_or_refuse(name, ExitCode::kBadSource, [&] {
     for (const nlohmann::json& package : manifest.at("packages")) {
       source.packages.push_back({package.at("name"), package.at("version"), package.at("kind"),
                                  package.at("source"), package.at("sha256"),
@@ -23,10 +23,7 @@ void use_manifest(std::string_view text, const std::string& name, SourceTree& so
       if (!entry.contains("package")) continue;
       source.owners[(source.prefix / path).lexically_relative(source.root)] = entry.at("package");
     }
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(ExitCode::kBadSource,
-                "cannot use the manifest of " + quote(name) + ": " + error.what());
-  }
+  });
 }
 
 SourceTree use_folder(const fs::path& folder) {

@@ -6,7 +6,7 @@ import os
 from . import charts
 from .contenders import ALL
 from .machine import PROJECT, Missing
-from .results import agreement, apart, matrices, number, rows
+from .results import agreement, matrices, number, rows
 from .targets import judged
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
@@ -105,12 +105,11 @@ def _agreement(results):
     """Whether a second run said the same."""
     lines = ["## Two runs", ""]
     for record in results["suites"].values():
-        both = list(agreement(record))
-        if not both:
+        count, differ = agreement(record)
+        if not count:
             continue
-        differ = [pair for pair in both if apart(*pair[2:]) > 0.1]
         lines.append(f"- {record['title']} ({record['date']}, {record['again']['date']}): "
-                     f"{len(both) - len(differ)} of {len(both)} ratios agree within 10%"
+                     f"{count - len(differ)} of {count} ratios agree within 10%"
                      + ("." if not differ else "; not: " + "; ".join(
                          f"{work}, {contender} {first:.2f} and {second:.2f}"
                          for work, contender, first, second in differ) + "."))

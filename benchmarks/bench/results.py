@@ -88,21 +88,22 @@ def rows(record):
 
 
 def agreement(record):
-    """(work, contender, ratio, ratio of the second run) of everything that was measured twice. Of
-    memory, what it is in all: parts of a few hundred KiB have no ratio that means anything."""
+    """How many ratios were measured twice, and those that are more than 10% apart, each as (work,
+    contender, ratio, ratio of the second run). Of memory, what it is in all: parts of a few hundred
+    KiB have no ratio that means anything."""
     again = {(work, contender): ratio for work, contender, _, _, ratio, _, _ in rows(
         {**record, "samples": record.get("again", {}).get("samples", {})})}
+    count, differ = 0, []
     for work, contender, _, _, ratio, _, _ in rows(record):
         second = again.get((work, contender))
         if contender == baseline(record["samples"][work]) or ratio is None or second is None:
             continue
-        if not record["matrix"] or work.endswith(": all"):
-            yield work, contender, ratio, second
-
-
-def apart(first, second):
-    """By how much two ratios differ, as a share."""
-    return max(first, second) / min(first, second) - 1
+        if record["matrix"] and not work.endswith(": all"):
+            continue
+        count += 1
+        if max(ratio, second) / min(ratio, second) - 1 > 0.1:
+            differ.append((work, contender, ratio, second))
+    return count, differ
 
 
 def number(value):

@@ -49,8 +49,7 @@ def _import_fast(loaders, stdlib):
     import marshal
     root = stdlib[:-len('@STDLIB@')]
     try:
-        with FileIO(root + '@INDEX@', 'r') as file:
-            time, folders = marshal.loads(file.read())
+        time, folders = marshal.loads(get_data(None, root + '@INDEX@'))
     except (OSError, EOFError, ValueError, TypeError):
         return
     imp, implementation, compile_bytecode = (
@@ -107,8 +106,7 @@ def _import_fast(loaders, stdlib):
         if (cached is not None and type(self) is SourceFileLoader and self.name == fullname
                 and sys.pycache_prefix is None and imp.check_hash_based_pycs != 'always'):
             try:
-                with FileIO(cached, 'r') as file:
-                    data = file.read()
+                data = get_data(self, cached)
             except OSError:
                 data = b''
             if data.startswith(begin):

@@ -1,4 +1,4 @@
-"""Writes the list of an image's modules that its import system reads (see image_imports.py).
+"""Writes the list of an image's modules that its import system reads (see image_startup.py).
 
 usage: index_modules.py TREE TIME OUTPUT FOLDER...
 
