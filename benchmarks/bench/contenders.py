@@ -18,6 +18,7 @@ class Contender:
     title = ""
     mounts = False            # whether a cold start has something to mount
     interpreter = "pypy"      # or "cpython"
+    slow = False              # whether a start takes seconds, warm or cold
     environment: dict = {}
 
     def prepare(self, settings):
@@ -185,6 +186,7 @@ class Extraction(Pyram):
     """The launcher's last way, for where nothing can be mounted: the content in RAM."""
 
     name, title = "extraction", "pyram, extracting into RAM"
+    slow = True
 
     def prepare(self, settings):
         super().prepare(settings)
@@ -203,6 +205,7 @@ class Ancestor(Contender):
     """A new tmpfs, the whole tree out of a tar.xz, run, remove: at every start."""
 
     name, title = "ancestor", "the ancestor's way: tmpfs, tar -xJ, run, remove"
+    slow = True
 
     def prepare(self, settings):
         _needs("mounts")

@@ -6,7 +6,7 @@ import os
 from . import charts
 from .contenders import ALL
 from .machine import PROJECT, Missing
-from .results import agreement, matrices, number, rows
+from .results import PRECISE, agreement, matrices, number, precision, rows
 from .targets import judged
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
@@ -21,8 +21,9 @@ the interpreter are counted. *Cold* means that all caches were dropped before ea
 echo 3 >/proc/sys/vm/drop_caches`) and nothing was mounted; the shell, `mount`, `tar` and `xz` were
 read back in, so that no contender is charged for what any running machine has in memory; Pyram's
 own programs and squashfuse's stay cold. The tries of all contenders are interleaved, in a new
-order each round. A cell is the median, half the distance between the quartiles, and the ratio to
-the baseline (the first column).
+order each round, and go on until the standard error of every ratio is at most {precise:.1%} or the
+time is over that a work gets (`--minutes`). A cell is the median, half the distance between the
+quartiles, and the ratio to the baseline (the first column).
 """
 
 _MEMORY = """`all` is what the cgroup was charged for a fresh, cold run while the interpreter lives,
@@ -168,7 +169,7 @@ def publish(results):
         print(f"no charts: {reason}")
     if any(record["quick"] for record in results["suites"].values()):
         print("some figures are of --quick runs: the document says so")
-    parts = [_HEAD, _warning(results), _targets(results), _worse(results),
+    parts = [_HEAD.format(precise=PRECISE), _warning(results), _targets(results), _worse(results),
              _agreement(results), _machine(results), _contenders(results)]
     notes = {"memory": _MEMORY, "constrained": _CONSTRAINED}
     for name, record in results["suites"].items():
@@ -177,6 +178,7 @@ def publish(results):
         section += [f"![{p.stem}]({os.path.relpath(p, DOCUMENT.parent)})\n"
                     for p in drawn.get(name, [])]
         section.append(_matrix(record) if record["matrix"] else _table(record))
+        section += [f"- {precision(record)}"] if precision(record) else []
         section += [f"- {note}" for note in record["notes"]]
         section += [f"- left out: {what}: {why}" for what, why in record["gaps"].items()]
         parts.append("\n".join(section) + "\n\n" + _commands(record))

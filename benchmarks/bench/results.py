@@ -1,19 +1,26 @@
 """Collects samples and prints them as tables of medians, spreads and ratios."""
 
+import itertools
 import json
+import math
+import random
+import time
 
 from .contenders import ALL
 from .machine import WORK, describe
-from .timing import median, spread
+from .timing import median, spread, uncertainty
 
 FILE = WORK / "results.json"
+# A ratio's standard error with which no more tries are made. Two runs of it differ by more than
+# 10% once in two hundred times.
+PRECISE = 0.025
 
 
 class Suite:
     """What one suite measured: `samples[work][contender]`, with units, commands and gaps."""
 
-    def __init__(self, name, title, quick, contenders, settings):
-        self.name, self.title, self.quick = name, title, quick
+    def __init__(self, name, title, quick, contenders, settings, minutes):
+        self.name, self.title, self.quick, self.minutes = name, title, quick, minutes
         self.contenders, self.settings = contenders, settings
         self.matrix = False  # the suite may set it: works are then "TABLE: COLUMN"
         self.samples, self.units, self.commands, self.gaps, self.notes = {}, {}, {}, {}, []
@@ -22,6 +29,27 @@ class Suite:
         name = contender if isinstance(contender, str) else contender.name
         self.units[work] = unit
         self.samples.setdefault(work, {}).setdefault(name, []).append(value)
+
+    def rounds(self, least, *works):
+        """Numbers the rounds of tries of these works: `least` of them (with --quick that is all),
+        and more until every ratio is precise or the minutes that a work may take are over."""
+        began = time.monotonic()
+        for turn in itertools.count():
+            late = time.monotonic() - began > 60 * self.minutes
+            if turn >= least and (self.quick or late or self._precise(works)):
+                return
+            yield turn
+
+    def _precise(self, works):
+        return all(error <= PRECISE for work in works
+                   for error in errors(self.samples.get(work, {})).values())
+
+    @staticmethod
+    def shuffled(field, turn):
+        """The contenders in this round's order. Those of whom a try takes seconds, and whose ratios
+        are far from 1, are in every fifth only."""
+        field = [c for c in field if turn % 5 == 0 or not c.slow]
+        return random.sample(field, len(field))
 
     def command(self, work, contender, command):
         """How this work is repeated by hand."""
@@ -68,6 +96,26 @@ def save(suite, again=False):
 def baseline(samples):
     """The contender that ratios refer to."""
     return next((name for name in ("original", "same", "tree") if name in samples), None)
+
+
+def errors(samples):
+    """{contender: standard error of its ratio, as a part of it}, for all but the baseline."""
+    base = baseline(samples)
+    if base is None:
+        return {}
+    return {name: math.hypot(uncertainty(values), uncertainty(samples[base]))
+            for name, values in samples.items() if name != base}
+
+
+def precision(record):
+    """In words: how many tries there were, and what that makes of the ratios."""
+    tries = [len(values) for samples in record["samples"].values() for values in samples.values()]
+    found = [error for samples in record["samples"].values() for error in errors(samples).values()]
+    if record["matrix"] or max(tries, default=1) == 1 or not found:
+        return None
+    good = sum(error <= PRECISE for error in found)
+    return (f"{min(tries)} to {max(tries)} tries; the standard error of {good} of {len(found)} ratios "
+            f"is at most {PRECISE:.1%}, of the others up to {max(found):.0%}")
 
 
 def _place(contender):
@@ -143,3 +191,5 @@ def print_tables(record):
             last = work
         shown = f"{ratio:6.2f} x" if ratio is not None else ""
         print(f"  {contender:16} {number(middle):>10}  ±{wide * 100:4.1f}%  {shown}  (n={tries})")
+    if precision(record):
+        print(f"\n{precision(record)}")

@@ -1,7 +1,5 @@
 """constrained: the starts again on a slow disk, with half a core, and in little memory."""
 
-import random
-
 from ..cgroups import Group, disk_bytes_read
 from ..machine import Missing, drop_caches, limits
 from ..timing import Command, measure
@@ -22,26 +20,26 @@ def run(bench):
     for rate in (20, 5):
         if not (quick and rate == 5):
             _work(bench, f"disk of {rate} MB/s", ["blkio"], {"read_bps": rate * 1000 * 1000},
-                  "pass", tries=1 if quick else 5)
+                  "pass")
     if not quick:
-        _work(bench, "disk of 20 MB/s", ["blkio"], {"read_bps": 20 * 1000 * 1000}, "django", 3)
-    _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "pass", tries=1 if quick else 7)
+        _work(bench, "disk of 20 MB/s", ["blkio"], {"read_bps": 20 * 1000 * 1000}, "django")
+    _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "pass")
     if quick:
         return
-    _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "django", 3)
+    _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "django")
     for memory in (96, 64, 48):
         for work in ("pass", "django"):
-            _work(bench, f"{memory} MiB of memory", ["memory"], {"memory": memory * MIB}, work, 3)
+            _work(bench, f"{memory} MiB of memory", ["memory"], {"memory": memory * MIB}, work)
 
 
-def _work(bench, constraint, controllers, settings, work, tries):
+def _work(bench, constraint, controllers, settings, work):
     """Cold starts; each in a group of its own, so that nothing charged before is left in it."""
     arguments, expect = STARTS[work]
     title = f"{constraint}: cold {work}"
     left_out = ("ancestor", "pyram-mount", "cpython") if bench.quick else ()
     field = [c for c in bench.contenders if c.name not in left_out]
-    for _ in range(tries):
-        for contender in random.sample(field, len(field)):
+    for turn in bench.rounds(1 if bench.quick else 3, title):
+        for contender in bench.shuffled(field, turn):
             contender.unmount()
             drop_caches()
             try:

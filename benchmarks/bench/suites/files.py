@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shlex
 import subprocess
 
@@ -12,6 +11,7 @@ from ..timing import Command, measure
 TITLE = "File system"
 CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll", "pyram-mount"]
 
+RANDOM = "cold: random 4 KiB reads, 4 jobs"
 _MISSING_NAMES = """
 import os, sys
 for n in range(10000):
@@ -41,60 +41,57 @@ def _works(root):
 def run(bench):
     if "caches" in limits():
         raise Missing(limits()["caches"])
-    turns = 1 if bench.quick else 5
     # Each tree against the driver of the same files: the original has others than the image.
     few = ("same", "squashfs", "pyram-mount")
     field = [c for c in bench.contenders if c.name in few or not bench.quick]
-    for turn in range(turns):
-        for contender in random.sample(field, len(field)):
+    for work in _works("/"):
+        if not (bench.quick and work.endswith(("1 reader", "4 readers"))):
+            _tried(bench, field, _shell_work, work, f"cold: {work}", f"warm: {work}")
+    _tried(bench, field, _fio, RANDOM, RANDOM)
+
+
+def _tried(bench, field, measured, work, *names):
+    """One try of each contender after the other, with the tree freshly mounted and cold."""
+    able = list(field)
+    for turn in bench.rounds(1 if bench.quick else 5, *names):
+        for contender in bench.shuffled(able, turn):
             try:
-                _shell_works(bench, contender, turn)
-                _fio(bench, contender)
+                contender.unmount()  # also forgets what the kernel knows of a FUSE mount's files
+                drop_caches()
+                contender.mount()
+                measured(bench, contender, work)
             except (Missing, OSError) as reason:
-                bench.missing(f"{contender.name}: file system", reason)
+                bench.missing(f"{contender.name}: {work}", reason)
+                able.remove(contender)
             finally:
                 contender.unmount()
 
 
-def _shell_works(bench, contender, turn):
-    contender.unmount()
-    contender.mount()
-    for work, script in _works(contender.root()).items():
-        if bench.quick and work.endswith(("1 reader", "4 readers")):
-            continue
-        for state in ("cold", "warm"):
-            if state == "cold":
-                contender.unmount()  # also forgets what the kernel knows of a FUSE mount's files
-                drop_caches()
-                contender.mount()
-            elif work.startswith("10,000"):
-                measure(Command(script))
-            bench.command(f"{state}: {work}", contender, Command(script))
-            bench.add(f"{state}: {work}", contender, measure(Command(script)).seconds * 1000, "ms")
+def _shell_work(bench, contender, work):
+    """Once cold, and then warm."""
+    script = Command(_works(contender.root())[work])
+    for state in ("cold", "warm"):
+        bench.command(f"{state}: {work}", contender, script)
+    bench.add(f"cold: {work}", contender, measure(script).seconds * 1000, "ms")
+    if work.startswith("10,000"):
+        measure(script)  # the interpreter that looks for them
+    for _ in range(1 if bench.quick else 3):
+        bench.add(f"warm: {work}", contender, measure(script).seconds * 1000, "ms")
 
 
-def _fio(bench, contender):
-    """Random 4 KiB reads of the interpreter's library by four jobs, cold, each byte once."""
-    fio = need("fio")
-    contender.unmount()
-    drop_caches()
-    contender.mount()
-    try:
-        library = _library(contender.root())
-        reads = 2000 if bench.quick else 6000
-        command = [fio, "--name=random", f"--filename={library}", "--readonly", "--rw=randread",
-                   "--bs=4k", "--numjobs=4", "--thread", f"--number_ios={reads}", "--randseed=7",
-                   "--ioengine=psync", "--invalidate=0", "--group_reporting",
-                   "--output-format=json"]
-        line = shlex.join(command)
-        bench.command("cold: random 4 KiB reads", contender, line)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Missing(f"fio failed: {done.stderr.strip()[:200]}")
-        job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]["read"]
-        bench.add("cold: random 4 KiB reads, 4 jobs", contender, job["runtime"], "ms")
-    finally:
-        contender.unmount()
+def _fio(bench, contender, work):
+    """Random 4 KiB reads of the interpreter's library by four jobs, each byte once."""
+    reads = 2000 if bench.quick else 6000
+    command = [need("fio"), "--name=random", f"--filename={_library(contender.root())}",
+               "--readonly", "--rw=randread", "--bs=4k", "--numjobs=4", "--thread",
+               f"--number_ios={reads}", "--randseed=7", "--ioengine=psync", "--invalidate=0",
+               "--group_reporting", "--output-format=json"]
+    bench.command(work, contender, shlex.join(command))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Missing(f"fio failed: {done.stderr.strip()[:200]}")
+    job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]["read"]
+    bench.add(work, contender, job["runtime"], "ms")
 
 
 def _library(root):

@@ -3,7 +3,6 @@ by. Each is the same daemon, mounted for one cold start."""
 
 import copy
 import json
-import random
 import subprocess
 
 from ..machine import SCRIPTS, Missing, drop_caches, limits
@@ -27,8 +26,9 @@ WAYS = {
 }
 
 
-def _way(contender, options, asks):
+def _way(contender, name, options, asks):
     way = copy.copy(contender)
+    way.name = name
     script = f"{contender.program} {options} {contender.image} {contender.mountpoint}"
     if asks:
         ask = SCRIPTS / "read_ahead.py"
@@ -51,20 +51,20 @@ def run(bench):
     ours = [c for c in bench.contenders if c.name == "pyram-mount"]
     if not ours:
         raise Missing("pyram-mount")
-    field = {c.name: c for c in original}
-    field |= {name: _way(ours[0], *way) for name, way in WAYS.items()}
+    field = original + [_way(ours[0], name, *way) for name, way in WAYS.items()]
     for work, (arguments, expect) in WORK.items():
-        for name, contender in field.items():
-            bench.commands.setdefault(f"cold {work}", {})[name] = contender.cold(arguments).line
-        for _ in range(3 if bench.quick else 15):
-            for name in random.sample(list(field), len(field)):
-                contender = field[name]
+        for contender in field:
+            bench.command(f"cold {work}", contender, contender.cold(arguments))
+        for turn in bench.rounds(3 if bench.quick else 15, f"cold {work}"):
+            for contender in bench.shuffled(field, turn):
                 contender.unmount()
                 drop_caches()
                 sample = measure(contender.cold(arguments), expect)
-                bench.add(f"cold {work}", name, sample.seconds * 1000, "ms")
-                if name != "original":
+                bench.add(f"cold {work}", contender, sample.seconds * 1000, "ms")
+                if contender not in original:
                     said = _counts(contender)
-                    bench.add(f"requests of a cold {work}", name, int(said["requests"]), "requests")
-                    bench.add(f"READs of a cold {work}", name, int(said["requests_read"]), "requests")
+                    bench.add(f"requests of a cold {work}", contender, int(said["requests"]),
+                              "requests")
+                    bench.add(f"READs of a cold {work}", contender, int(said["requests_read"]),
+                              "requests")
                 contender.unmount()

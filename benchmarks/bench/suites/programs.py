@@ -1,7 +1,6 @@
 """programs: five pure-Python programs, as whole processes and as rates inside a running one."""
 
 import json
-import random
 
 from ..machine import SCRIPTS, Missing
 from ..timing import measure, median
@@ -16,19 +15,20 @@ def run(bench):
     for contender in bench.contenders:
         contender.mount()
     for name, answer in ANSWERS.items():
-        for _ in range(2 if bench.quick else 7):
-            for contender in random.sample(bench.contenders, len(bench.contenders)):
+        whole, warm = f"{name}, whole process", f"{name}, once warm"
+        for turn in bench.rounds(2 if bench.quick else 7, whole):
+            for contender in bench.shuffled(bench.contenders, turn):
                 command = contender.warm([script, name, "once"])
-                bench.command(f"{name}, whole process", contender, command)
+                bench.command(whole, contender, command)
                 try:
                     sample = measure(command, answer)
                 except Missing as reason:
                     bench.missing(f"{contender.name}: {name}", reason)
                     continue
-                bench.add(f"{name}, whole process", contender, sample.seconds * 1000, "ms")
+                bench.add(whole, contender, sample.seconds * 1000, "ms")
         if not bench.quick:
-            for _ in range(3):
-                for contender in random.sample(bench.contenders, len(bench.contenders)):
+            for turn in bench.rounds(3, warm):
+                for contender in bench.shuffled(bench.contenders, turn):
                     _rates(bench, contender, name, contender.warm([script, name, "repeat", "60"]))
 
 

@@ -1,7 +1,5 @@
 """start: from the command to the last byte of its answer, cold and warm."""
 
-import random
-
 from ..machine import SCRIPTS, Missing, drop_caches, limits
 from ..timing import Command, measure
 
@@ -15,13 +13,7 @@ WORK = {
 }
 
 
-def _tries(quick, state, contender, work):
-    if contender.name in ("ancestor", "extraction"):
-        return (state == "cold" and work == "pass") if quick else 3
-    if quick:
-        return {"pass": 5, "django": 2}.get(work, 0) if contender.name != "same" else (
-            5 if work == "pass" else 0)
-    return 11 if state == "cold" else 15
+QUICK = {"pass": 5, "django": 2}  # tries of each
 
 
 def _one(contender, state, arguments, expect):
@@ -42,12 +34,15 @@ def run(bench):
         states = ["warm"]
     for state in states:
         for work, (arguments, expect) in WORK.items():
-            field = [c for c in bench.contenders if _takes_part(c, state, work)]
+            field = [c for c in bench.contenders if _takes_part(bench, c, state, work)]
             _interleaved(bench, field, state, work, arguments, expect)
         _mounting(bench, state)
 
 
-def _takes_part(contender, state, work):
+def _takes_part(bench, contender, state, work):
+    if bench.quick and (work not in QUICK or contender.slow and state == "warm"
+                        or work != "pass" and (contender.slow or contender.name == "same")):
+        return False
     if contender.interpreter == "cpython" and work == "pymysql":
         return False
     return not (contender.name == "ancestor" and state == "warm")  # every start of its is cold
@@ -55,24 +50,21 @@ def _takes_part(contender, state, work):
 
 def _interleaved(bench, field, state, work, arguments, expect):
     """One try of each contender after the other, in a new order each round."""
-    tries = {c: _tries(bench.quick, state, c, work) for c in field}
-    field = [c for c in field if tries[c]]
     for contender in field:
         command = contender.warm(arguments) if state == "warm" else contender.cold(arguments)
         bench.command(f"{state} {work}", contender, command)
-        if state == "warm":
-            tries[contender] *= _warmed_up(bench, contender, work, arguments, expect)
+    able = [c for c in field
+            if state == "cold" or _warmed_up(bench, c, work, arguments, expect)]
     try:
-        for turn in range(max(tries.values(), default=0)):
-            for contender in random.sample(field, len(field)):
-                if turn >= tries[contender]:
-                    continue
+        for turn in bench.rounds(QUICK.get(work, 0) if bench.quick else 11,
+                                 f"{state} {work}"):
+            for contender in bench.shuffled(able, turn):
                 try:
                     sample = _one(contender, state, arguments, expect)
                     bench.add(f"{state} {work}", contender, sample.seconds * 1000, "ms")
                 except Missing as reason:
                     bench.missing(f"{contender.name}: {state} {work}", reason)
-                    tries[contender] = 0
+                    able.remove(contender)
     finally:
         for contender in field:
             contender.unmount()
@@ -95,8 +87,8 @@ def _mounting(bench, state):
     field = [c for c in bench.contenders if c.mount_script()]
     for contender in field:
         bench.command(f"{state} mount", contender, Command(contender.mount_script()))
-    for _ in range(3 if bench.quick else 15):
-        for contender in random.sample(field, len(field)):
+    for turn in bench.rounds(3 if bench.quick else 25, f"{state} mount"):
+        for contender in bench.shuffled(field, turn):
             contender.unmount()
             if state == "cold":
                 drop_caches()
