@@ -43,7 +43,23 @@ std::string joined(const json& texts) {
   return result;
 }
 
-std::string as_text(const std::string& image, const json& manifest) {
+// The manifest as a terminal may get to see it: who made an image chose every name in it.
+json printable(const json& value) {
+  if (value.is_string()) return escape(value.get<std::string>());
+  if (!value.is_structured()) return value;
+  json result = value.is_object() ? json::object() : json::array();
+  for (const auto& [key, member] : value.items()) {
+    if (value.is_object()) {
+      result[escape(key)] = printable(member);
+    } else {
+      result.push_back(printable(member));
+    }
+  }
+  return result;
+}
+
+std::string as_text(const std::string& image, const json& untrusted) {
+  const json manifest = printable(untrusted);
   std::ostringstream text;
   const json& file = manifest.at("image");
   const json& python = manifest.at("python");
@@ -170,7 +186,8 @@ std::string describe_image(const fs::path& image, bool json_wanted) {
 
 std::string compare_manifests(const DescribedImage& old_image, const DescribedImage& new_image) {
   const auto facts = [](const DescribedImage& image, auto&& of) {
-    return read_or_refuse(image.name, ExitCode::kBadImage, [&] { return of(image.manifest); });
+    return read_or_refuse(image.name, ExitCode::kBadImage,
+                          [&] { return of(printable(image.manifest)); });
   };
   std::ostringstream packages;
   list_changes(packages, facts(old_image, versions), facts(new_image, versions),

@@ -26,19 +26,28 @@ Error system_error(ExitCode code, int error_number, std::string_view tried,
   return {code, std::move(message), error_number};
 }
 
-std::string quote(std::string_view text) {
+std::string quote(std::string_view text) { return "'" + escape(text) + "'"; }
+
+std::string escape(std::string_view text) {
   constexpr std::string_view kHex = "0123456789abcdef";
-  std::string result = "'";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
+  std::string result;
+  std::size_t controls = 0;  // how many of the next bytes are a control character's
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const auto byte = static_cast<unsigned char>(text[at]);
     if (byte < 0x20 || byte == 0x7f) {
-      result.append("\\x").push_back(kHex[byte >> 4]);
-      result.push_back(kHex[byte & 0xf]);
-    } else {
-      result.push_back(c);
+      controls = 1;
+    } else if (byte == 0xc2 && at + 1 < text.size() &&
+               (static_cast<unsigned char>(text[at + 1]) & 0xe0U) == 0x80) {
+      controls = 2;
     }
+    if (controls == 0) {
+      result.push_back(text[at]);
+      continue;
+    }
+    --controls;
+    result.append("\\x").push_back(kHex[byte >> 4]);
+    result.push_back(kHex[byte & 0xf]);
   }
-  result.push_back('\'');
   return result;
 }
 

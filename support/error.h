@@ -37,8 +37,11 @@ class Error : public std::exception {
 [[nodiscard]] std::string describe_errno(int error_number);
 
 // (Not `quoted`: std::quoted would be found by argument-dependent look-up.)
-// A path or argument as it may be shown inside a one-line message: quoted, control characters
-// escaped.
+// A path or argument as it may be shown inside a one-line message: quoted, and escaped.
 [[nodiscard]] std::string quote(std::string_view text);
+
+// With control characters as "\xHH", for a terminal that would obey them: those of ASCII and, in
+// UTF-8, of ISO 6429 (U+0080 to U+009F).
+[[nodiscard]] std::string escape(std::string_view text);
 
 }  // namespace pyram
