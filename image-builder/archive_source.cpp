@@ -191,7 +191,7 @@ class Unpacker {
     std::vector<std::string> todo;
     const auto push = [&todo](const fs::path& names) {
       const std::vector<fs::path> parts(names.begin(), names.end());
-      for (auto part = parts.rbegin(); part != parts.rend(); ++part) todo.push_back(part->native());
+      todo.insert(todo.end(), parts.rbegin(), parts.rend());
     };
     fs::path here = path.parent_path();
     push(target);

@@ -216,6 +216,7 @@ std::optional<OrderedElf> order_pages(std::span<const std::byte> bytes,
 
   // The run with the file's header first, then the program headers, then what is wanted most.
   std::vector<Run*> order;
+  order.reserve(runs.size());
   for (Run& run : runs) order.push_back(&run);
   std::stable_sort(order.begin() + 1, order.end(),
                    [](const Run* a, const Run* b) { return a->rank < b->rank; });

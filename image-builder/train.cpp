@@ -37,7 +37,7 @@ namespace {
 fs::path find_daemon() {
   std::error_code ignored;
   const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path beside = self.parent_path() / "pyram-mount";
+  fs::path beside = self.parent_path() / "pyram-mount";
   if (!ignored && ::access(beside.c_str(), X_OK) == 0) return beside;
   if (const auto found = find_program("pyram-mount")) return *found;
   throw Error(ExitCode::kMissingTool,

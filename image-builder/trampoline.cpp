@@ -128,6 +128,7 @@ extern "C" [[noreturn]] [[gnu::used]] void pyram_trampoline(long* stack) {
   while (*end != nullptr) ++end;
   const char* started_as = "";
   for (const long* entry = reinterpret_cast<long*>(end + 1); entry[0] != AT_NULL; entry += 2) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands addresses over as numbers.
     if (entry[0] == AT_EXECFN) started_as = reinterpret_cast<const char*>(entry[1]);
   }
 

@@ -59,7 +59,7 @@ struct Shared {
 
 // Processes, not threads: a static program with threads carries more code into every start.
 void read_files(const std::vector<File>& files, Shared& shared) {
-  std::array<char, 128 * 1024> buffer;
+  std::array<char, std::size_t{128} * 1024> buffer;
   for (;;) {
     const std::size_t index = shared.next_file++;
     if (index >= files.size() || shared.error != 0) return;
