@@ -41,8 +41,9 @@ class Sample:
 
 
 def measure(command, expect=None, timeout=120):
-    """Runs the command and waits for it. Raises Missing where it fails or prints what is not
-    expected (`expect` is a part of its standard output): a wrong answer has no time."""
+    """Runs the command and waits for it. Raises Missing where it fails, isn't done after `timeout`
+    seconds, or prints what is not expected (`expect` is a part of its standard output): a wrong
+    answer has no time."""
     environment = {**CLEAN_ENVIRONMENT, **command.environment}
     out = os.memfd_create("stdout")
     err = os.memfd_create("stderr")
@@ -55,14 +56,22 @@ def measure(command, expect=None, timeout=120):
                    (os.POSIX_SPAWN_DUP2, err, 2)]
         began = time.perf_counter()
         child = os.posix_spawn("/bin/sh", ["sh", "-c", command.script], environment,
-                               file_actions=actions)
-        signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+                               file_actions=actions, setpgroup=0)
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
         signal.alarm(timeout)
-        _, status, usage = os.wait4(child, 0)
-        ended = time.perf_counter()
-        signal.alarm(0)
+        try:
+            _, status, usage = os.wait4(child, 0)
+            ended = time.perf_counter()
+        except BaseException:  # told to end: nothing of it may go on
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        finally:
+            signal.alarm(0)
         text = os.pread(out, 1 << 20, 0).decode(errors="replace")
         complaint = os.pread(err, 1 << 16, 0).decode(errors="replace").strip()
+    if ended - began >= timeout:
+        raise Missing(f"not done after {timeout} s")
     if status != 0:
         code = os.waitstatus_to_exitcode(status)
         why = (complaint or text).strip().splitlines()

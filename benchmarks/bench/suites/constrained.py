@@ -37,9 +37,9 @@ def _work(bench, constraint, controllers, settings, work):
     arguments, expect = STARTS[work]
     title = f"{constraint}: cold {work}"
     left_out = ("ancestor", "pyram-mount", "cpython") if bench.quick else ()
-    field = [c for c in bench.contenders if c.name not in left_out]
+    able = [c for c in bench.contenders if c.name not in left_out]
     for turn in bench.rounds(1 if bench.quick else 3, title):
-        for contender in bench.shuffled(field, turn):
+        for contender in bench.shuffled(able, turn):
             contender.unmount()
             drop_caches()
             try:
@@ -49,19 +49,20 @@ def _work(bench, constraint, controllers, settings, work):
                             group.set(what, value)
                         command = group.inside(contender.cold(arguments))
                         bench.command(title, contender, command)
-                        sample = measure(command, expect)
+                        sample = measure(command, expect, timeout=60)
                     finally:
                         contender.unmount()
                 bench.add(title, contender, sample.seconds * 1000, "ms")
             except (Missing, OSError) as reason:
                 bench.missing(f"{contender.name}: {title}", reason)
+                able.remove(contender)
 
 
 def _verify(bench):
     """Does the slow disk hold for each contender? Reads the interpreter's library in a group of
-    20 MB/s, and sees how much of what the whole machine read meanwhile was charged to the group
-    and at which pace it came."""
-    rate = 20 * 1000 * 1000
+    5 MB/s, and sees how much of what the whole machine read meanwhile was charged to the group
+    and at which pace it came (the kernel lets the first moment's reads pass)."""
+    rate = (20 if bench.quick else 5) * 1000 * 1000
     for contender in bench.contenders:
         if contender.name in ("cpython", "ancestor", "pyram"):
             continue
@@ -87,6 +88,6 @@ def _verify(bench):
         pace = charged / sample.seconds
         holds = charged >= 0.9 * machine and pace <= 1.6 * rate
         bench.add("throttle: MB read through the group", contender, charged / 1e6, "MB")
-        bench.note(f"throttle of 20 MB/s, {contender.name}: {charged / 1e6:.1f} MB of the machine's "
-                   f"{machine / 1e6:.1f} MB charged to the group, {pace / 1e6:.1f} MB/s: "
+        bench.note(f"throttle of {rate / 1e6:g} MB/s, {contender.name}: {charged / 1e6:.1f} MB of the "
+                   f"machine's {machine / 1e6:.1f} MB charged to the group, {pace / 1e6:.1f} MB/s: "
                    f"{'holds' if holds else 'DOES NOT HOLD'}")
