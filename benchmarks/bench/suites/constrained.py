@@ -29,10 +29,10 @@ def run(bench):
     _work(bench, "half a core", ["cpu"], {"cpu": 0.5}, "django")
     for memory in (96, 64, 48):
         for work in ("pass", "django"):
-            _work(bench, f"{memory} MiB of memory", ["memory"], {"memory": memory * MIB}, work)
+            _work(bench, f"{memory} MiB of memory", ["memory"], {"memory": memory * MIB}, work, 20)
 
 
-def _work(bench, constraint, controllers, settings, work):
+def _work(bench, constraint, controllers, settings, work, timeout=120):
     """Cold starts; each in a group of its own, so that nothing charged before is left in it."""
     arguments, expect = STARTS[work]
     title = f"{constraint}: cold {work}"
@@ -49,7 +49,7 @@ def _work(bench, constraint, controllers, settings, work):
                             group.set(what, value)
                         command = group.inside(contender.cold(arguments))
                         bench.command(title, contender, command)
-                        sample = measure(command, expect, timeout=60)
+                        sample = measure(command, expect, timeout)
                     finally:
                         contender.unmount()
                 bench.add(title, contender, sample.seconds * 1000, "ms")
@@ -88,6 +88,6 @@ def _verify(bench):
         pace = charged / sample.seconds
         holds = charged >= 0.9 * machine and pace <= 1.6 * rate
         bench.add("throttle: MB read through the group", contender, charged / 1e6, "MB")
-        bench.note(f"throttle of {rate / 1e6:g} MB/s, {contender.name}: {charged / 1e6:.1f} MB of the "
-                   f"machine's {machine / 1e6:.1f} MB charged to the group, {pace / 1e6:.1f} MB/s: "
+        bench.note(f"throttle of {rate / 1e6:g} MB/s, {contender.name}: {charged / 1e6:.1f} MB of "
+                   f"the machine's {machine / 1e6:.1f} MB charged to the group, {pace / 1e6:.1f} MB/s: "
                    f"{'holds' if holds else 'DOES NOT HOLD'}")
