@@ -6,7 +6,7 @@ import os
 from . import charts
 from .contenders import ALL
 from .machine import PROJECT, Missing
-from .results import PRECISE, agreement, matrices, number, precision, rows
+from .results import PRECISE, agreement, errors, matrices, number, precision, rows
 from .targets import judged
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
@@ -93,11 +93,12 @@ def _worse(results):
             if unit.endswith("/s"):
                 ratio = 1 / ratio
             if ratio > 1.05:
+                off = 2 * errors(record["samples"][work])[contender]
                 found.append((ratio, f"{record['title']}: {work}: {contender} is {ratio:.2f} "
-                                     "times worse"))
+                                     f"(±{ratio * off:.2f}) times worse"))
     lines = ["## What Pyram is worse at", "",
              "Than the same programs unpacked on a disk as fast as this machine's, by more than "
-             "5%:", ""]
+             "5%, each with two standard errors (none is known of a single try's):", ""]
     lines += [f"- {text}" for _, text in sorted(found, reverse=True)] or ["- nothing measured"]
     return "\n".join(lines) + "\n"
 
