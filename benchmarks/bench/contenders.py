@@ -1,6 +1,7 @@
 """The ways to run Python that are compared. Each knows how to be mounted, started and removed,
 as shell commands that a person can type."""
 
+import contextlib
 import shlex
 import shutil
 import subprocess
@@ -197,6 +198,11 @@ class Extraction(Pyram):
 
     def unmount(self):
         super().unmount()
+        for link in self.runtime.glob("pyram/*"):  # to the content, in /dev/shm
+            if link.is_symlink() and (content := link.resolve()).is_dir():
+                shutil.rmtree(content, ignore_errors=True)
+                with contextlib.suppress(OSError):  # others' content may be beside it
+                    content.parent.rmdir()
         for left in self.runtime.glob("pyram*"):
             shutil.rmtree(left, ignore_errors=True)
 
