@@ -179,7 +179,8 @@ def publish(results):
         section += [f"![{p.stem}]({os.path.relpath(p, DOCUMENT.parent)})\n"
                     for p in drawn.get(name, [])]
         section.append(_matrix(record) if record["matrix"] else _table(record))
-        section += [f"- {precision(record)}"] if precision(record) else []
+        if said := precision(record):
+            section.append(f"- {said}")
         section += [f"- {note}" for note in record["notes"]]
         section += [f"- left out: {what}: {why}" for what, why in record["gaps"].items()]
         parts.append("\n".join(section) + "\n\n" + _commands(record))

@@ -7,7 +7,7 @@ import random
 import time
 
 from .contenders import ALL
-from .machine import WORK, describe
+from .machine import WORK, Missing, describe
 from .timing import median, spread, uncertainty
 
 FILE = WORK / "results.json"
@@ -30,26 +30,29 @@ class Suite:
         self.units[work] = unit
         self.samples.setdefault(work, {}).setdefault(name, []).append(value)
 
-    def rounds(self, least, *works):
-        """Numbers the rounds of tries of these works: `least` of them (with --quick that is all),
-        and more until every ratio is precise or the minutes that a work may take are over."""
+    def tried(self, what, field, least, one, works):
+        """Calls one(contender) for each of the field, in a new order each round: `least` rounds
+        (with --quick that is all), and more until every ratio of `works` is precise or the minutes
+        that a work may take are over. Those of whom a try takes seconds, and whose ratios are far
+        from 1, are in every fifth round only; who raises Missing or OSError is left out from then
+        on, with `what` in the reason."""
+        able = list(field)
         began = time.monotonic()
         for turn in itertools.count():
             late = time.monotonic() - began > 60 * self.minutes
             if turn >= least and (self.quick or late or self._precise(works)):
                 return
-            yield turn
+            now = [c for c in able if turn % 5 == 0 or not c.slow]
+            for contender in random.sample(now, len(now)):
+                try:
+                    one(contender)
+                except (Missing, OSError) as reason:
+                    self.missing(f"{contender.name}: {what}", reason)
+                    able.remove(contender)
 
     def _precise(self, works):
         return all(error <= PRECISE for work in works
                    for error in errors(self.samples.get(work, {})).values())
-
-    @staticmethod
-    def shuffled(field, turn):
-        """The contenders in this round's order. Those of whom a try takes seconds, and whose ratios
-        are far from 1, are in every fifth only."""
-        field = [c for c in field if turn % 5 == 0 or not c.slow]
-        return random.sample(field, len(field))
 
     def command(self, work, contender, command):
         """How this work is repeated by hand."""
@@ -114,8 +117,8 @@ def precision(record):
     if record["matrix"] or max(tries, default=1) == 1 or not found:
         return None
     good = sum(error <= PRECISE for error in found)
-    return (f"{min(tries)} to {max(tries)} tries; the standard error of {good} of {len(found)} ratios "
-            f"is at most {PRECISE:.1%}, of the others up to {max(found):.0%}")
+    return (f"{min(tries)} to {max(tries)} tries; the standard error of {good} of {len(found)} "
+            f"ratios is at most {PRECISE:.1%}, of the others up to {max(found):.0%}")
 
 
 def _place(contender):
@@ -191,5 +194,5 @@ def print_tables(record):
             last = work
         shown = f"{ratio:6.2f} x" if ratio is not None else ""
         print(f"  {contender:16} {number(middle):>10}  ±{wide * 100:4.1f}%  {shown}  (n={tries})")
-    if precision(record):
-        print(f"\n{precision(record)}")
+    if said := precision(record):
+        print(f"\n{said}")

@@ -37,25 +37,23 @@ def _work(bench, constraint, controllers, settings, work, timeout=120):
     arguments, expect = STARTS[work]
     title = f"{constraint}: cold {work}"
     left_out = ("ancestor", "pyram-mount", "cpython") if bench.quick else ()
-    able = [c for c in bench.contenders if c.name not in left_out]
-    for turn in bench.rounds(1 if bench.quick else 3, title):
-        for contender in bench.shuffled(able, turn):
-            contender.unmount()
-            drop_caches()
+
+    def one(contender):
+        contender.unmount()
+        drop_caches()
+        with Group("start", controllers) as group:
             try:
-                with Group("start", controllers) as group:
-                    try:
-                        for what, value in settings.items():
-                            group.set(what, value)
-                        command = group.inside(contender.cold(arguments))
-                        bench.command(title, contender, command)
-                        sample = measure(command, expect, timeout)
-                    finally:
-                        contender.unmount()
-                bench.add(title, contender, sample.seconds * 1000, "ms")
-            except (Missing, OSError) as reason:
-                bench.missing(f"{contender.name}: {title}", reason)
-                able.remove(contender)
+                for what, value in settings.items():
+                    group.set(what, value)
+                command = group.inside(contender.cold(arguments))
+                bench.command(title, contender, command)
+                sample = measure(command, expect, timeout)
+            finally:
+                contender.unmount()
+        bench.add(title, contender, sample.seconds * 1000, "ms")
+
+    field = [c for c in bench.contenders if c.name not in left_out]
+    bench.tried(title, field, 1 if bench.quick else 3, one, [title])
 
 
 def _verify(bench):

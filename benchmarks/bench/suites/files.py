@@ -51,20 +51,18 @@ def run(bench):
 
 
 def _tried(bench, field, measured, work, *names):
-    """One try of each contender after the other, with the tree freshly mounted and cold."""
-    able = list(field)
-    for turn in bench.rounds(1 if bench.quick else 5, *names):
-        for contender in bench.shuffled(able, turn):
-            try:
-                contender.unmount()  # also forgets what the kernel knows of a FUSE mount's files
-                drop_caches()
-                contender.mount()
-                measured(bench, contender, work)
-            except (Missing, OSError) as reason:
-                bench.missing(f"{contender.name}: {work}", reason)
-                able.remove(contender)
-            finally:
-                contender.unmount()
+    """Each try with the tree freshly mounted and cold."""
+
+    def one(contender):
+        try:
+            contender.unmount()  # also forgets what the kernel knows of a FUSE mount's files
+            drop_caches()
+            contender.mount()
+            measured(bench, contender, work)
+        finally:
+            contender.unmount()
+
+    bench.tried(work, field, 1 if bench.quick else 5, one, names)
 
 
 def _shell_work(bench, contender, work):

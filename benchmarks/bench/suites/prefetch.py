@@ -53,18 +53,25 @@ def run(bench):
         raise Missing("pyram-mount")
     field = original + [_way(ours[0], name, *way) for name, way in WAYS.items()]
     for work, (arguments, expect) in WORK.items():
-        for contender in field:
-            bench.command(f"cold {work}", contender, contender.cold(arguments))
-        for turn in bench.rounds(3 if bench.quick else 15, f"cold {work}"):
-            for contender in bench.shuffled(field, turn):
-                contender.unmount()
-                drop_caches()
-                sample = measure(contender.cold(arguments), expect)
-                bench.add(f"cold {work}", contender, sample.seconds * 1000, "ms")
-                if contender not in original:
-                    said = _counts(contender)
-                    bench.add(f"requests of a cold {work}", contender, int(said["requests"]),
-                              "requests")
-                    bench.add(f"READs of a cold {work}", contender, int(said["requests_read"]),
-                              "requests")
-                contender.unmount()
+        _tried(bench, field, work, arguments, expect)
+
+
+def _tried(bench, field, work, arguments, expect):
+    title = f"cold {work}"
+
+    def one(contender):
+        contender.unmount()
+        drop_caches()
+        try:
+            sample = measure(contender.cold(arguments), expect)
+            bench.add(title, contender, sample.seconds * 1000, "ms")
+            if contender.name in WAYS:
+                said = _counts(contender)
+                for what, counter in (("requests", "requests"), ("READs", "requests_read")):
+                    bench.add(f"{what} of a {title}", contender, int(said[counter]), "requests")
+        finally:
+            contender.unmount()
+
+    for contender in field:
+        bench.command(title, contender, contender.cold(arguments))
+    bench.tried(title, field, 3 if bench.quick else 15, one, [title])

@@ -2,7 +2,7 @@
 
 import json
 
-from ..machine import SCRIPTS, Missing
+from ..machine import SCRIPTS
 from ..timing import measure, median
 
 TITLE = "Programs"
@@ -15,21 +15,22 @@ def run(bench):
     for contender in bench.contenders:
         contender.mount()
     for name, answer in ANSWERS.items():
-        whole, warm = f"{name}, whole process", f"{name}, once warm"
-        for turn in bench.rounds(2 if bench.quick else 7, whole):
-            for contender in bench.shuffled(bench.contenders, turn):
-                command = contender.warm([script, name, "once"])
-                bench.command(whole, contender, command)
-                try:
-                    sample = measure(command, answer)
-                except Missing as reason:
-                    bench.missing(f"{contender.name}: {name}", reason)
-                    continue
-                bench.add(whole, contender, sample.seconds * 1000, "ms")
+        _whole(bench, script, name, answer)
         if not bench.quick:
-            for turn in bench.rounds(3, warm):
-                for contender in bench.shuffled(bench.contenders, turn):
-                    _rates(bench, contender, name, contender.warm([script, name, "repeat", "60"]))
+            bench.tried(f"{name}, in process", bench.contenders, 3,
+                        lambda c: _rates(bench, c, name, c.warm([script, name, "repeat", "60"])),
+                        [f"{name}, once warm"])
+
+
+def _whole(bench, script, name, answer):
+    title = f"{name}, whole process"
+
+    def one(contender):
+        command = contender.warm([script, name, "once"])
+        bench.command(title, contender, command)
+        bench.add(title, contender, measure(command, answer).seconds * 1000, "ms")
+
+    bench.tried(name, bench.contenders, 2 if bench.quick else 7, one, [title])
 
 
 def _rates(bench, contender, name, command):

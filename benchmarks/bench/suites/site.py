@@ -46,17 +46,15 @@ def run(bench):
     warm_up, seconds, turns = (2, 1, 1) if bench.quick else (20, 8, 3)
     bench.note(f"2 sync workers; wrk: 1 thread, 8 connections, {seconds} s, after a warm-up of "
                f"{warm_up} s for each page")
-    able = list(bench.contenders)
-    for turn in range(turns):
-        for contender in bench.shuffled(able, turn):
-            contender.mount()
-            try:
-                _serve(bench, contender, wrk, warm_up, seconds)
-            except (Missing, OSError) as reason:
-                bench.missing(f"{contender.name}: site", reason)
-                able.remove(contender)
-            finally:
-                contender.unmount()
+
+    def one(contender):
+        contender.mount()
+        try:
+            _serve(bench, contender, wrk, warm_up, seconds)
+        finally:
+            contender.unmount()
+
+    bench.tried("site", bench.contenders, turns, one, [])
 
 
 def _serve(bench, contender, wrk, warm_up, seconds):

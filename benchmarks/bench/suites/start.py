@@ -49,22 +49,19 @@ def _takes_part(bench, contender, state, work):
 
 
 def _interleaved(bench, field, state, work, arguments, expect):
-    """One try of each contender after the other, in a new order each round."""
+    title = f"{state} {work}"
+
+    def one(contender):
+        sample = _one(contender, state, arguments, expect)
+        bench.add(title, contender, sample.seconds * 1000, "ms")
+
     for contender in field:
         command = contender.warm(arguments) if state == "warm" else contender.cold(arguments)
-        bench.command(f"{state} {work}", contender, command)
+        bench.command(title, contender, command)
     able = [c for c in field
             if state == "cold" or _warmed_up(bench, c, work, arguments, expect)]
     try:
-        for turn in bench.rounds(QUICK.get(work, 0) if bench.quick else 11,
-                                 f"{state} {work}"):
-            for contender in bench.shuffled(able, turn):
-                try:
-                    sample = _one(contender, state, arguments, expect)
-                    bench.add(f"{state} {work}", contender, sample.seconds * 1000, "ms")
-                except Missing as reason:
-                    bench.missing(f"{contender.name}: {state} {work}", reason)
-                    able.remove(contender)
+        bench.tried(title, able, QUICK.get(work, 0) if bench.quick else 11, one, [title])
     finally:
         for contender in field:
             contender.unmount()
@@ -84,18 +81,19 @@ def _warmed_up(bench, contender, work, arguments, expect):
 
 def _mounting(bench, state):
     """The mount by itself, until it serves; with the programs and the image cold or warm."""
+    title = f"{state} mount"
+
+    def one(contender):
+        contender.unmount()
+        if state == "cold":
+            drop_caches()
+        try:
+            sample = measure(Command(contender.mount_script(), contender.environment))
+            bench.add(title, contender, sample.seconds * 1000, "ms")
+        finally:
+            contender.unmount()
+
     field = [c for c in bench.contenders if c.mount_script()]
     for contender in field:
-        bench.command(f"{state} mount", contender, Command(contender.mount_script()))
-    for turn in bench.rounds(3 if bench.quick else 25, f"{state} mount"):
-        for contender in bench.shuffled(field, turn):
-            contender.unmount()
-            if state == "cold":
-                drop_caches()
-            try:
-                sample = measure(Command(contender.mount_script(), contender.environment))
-                bench.add(f"{state} mount", contender, sample.seconds * 1000, "ms")
-            except Missing as reason:
-                bench.missing(f"{contender.name}: {state} mount", reason)
-            finally:
-                contender.unmount()
+        bench.command(title, contender, Command(contender.mount_script()))
+    bench.tried(title, field, 3 if bench.quick else 25, one, [title])
