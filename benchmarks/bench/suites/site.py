@@ -54,7 +54,7 @@ def run(bench):
         finally:
             contender.unmount()
 
-    bench.tried("site", bench.contenders, turns, one, [])
+    bench.tried("site", bench.contenders, turns, one, [f"/{page}" for page in PAGES])
 
 
 def _serve(bench, contender, wrk, warm_up, seconds):
