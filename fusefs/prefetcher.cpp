@@ -66,24 +66,13 @@ class Prefetcher::Queue {
 };
 
 Prefetcher::Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
-                       const std::filesystem::path& mount_point, std::vector<HotGroup> groups,
-                       unsigned threads)
+                       const std::filesystem::path& mount_point, List list, unsigned threads)
     : image_(image),
       reader_(reader),
       statistics_(statistics),
-      groups_(std::move(groups)),
+      list_(std::move(list)),
       thread_count_(threads),
-      toucher_(std::make_unique<Toucher>(mount_point)),
-      seen_(groups_.size()) {
-  for (std::size_t i = 0; i < groups_.size(); ++i) {
-    if (groups_[i].trigger.empty()) {
-      wanted_.push_back(i);
-      seen_[i] = true;
-    } else if (const auto file = find_path(image_, groups_[i].trigger)) {
-      triggers_.emplace(*file, i);
-    }
-  }
-}
+      toucher_(std::make_unique<Toucher>(mount_point)) {}
 
 Prefetcher::~Prefetcher() {
   stop([] {});
@@ -96,14 +85,42 @@ void Prefetcher::start(Store store) {
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
 }
 
-void Prefetcher::note_read(InodeRef file) {
-  const auto found = triggers_.find(file);
-  if (found == triggers_.end()) return;
+void Prefetcher::list_groups() {
+  std::vector<HotGroup> groups = list_();
+  std::vector<std::size_t> first;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].trigger.empty()) {
+      first.push_back(i);
+    } else if (const auto file = find_path(image_, groups[i].trigger)) {
+      triggers_.emplace(*file, i);
+    }
+  }
   const std::lock_guard lock(mutex_);
-  if (seen_[found->second]) return;
-  seen_[found->second] = true;
-  wanted_.push_back(found->second);
+  groups_ = std::move(groups);
+  seen_.resize(groups_.size());
+  listed_.store(true, std::memory_order_release);
+  std::ranges::for_each(first, [this](std::size_t group) { want(group); });
+  for (const InodeRef file : std::exchange(early_, {})) {
+    if (const auto found = triggers_.find(file); found != triggers_.end()) want(found->second);
+  }
+}
+
+void Prefetcher::want(std::size_t group) {
+  if (seen_[group]) return;
+  seen_[group] = true;
+  wanted_.push_back(group);
   changed_.notify_all();
+}
+
+void Prefetcher::note_read(InodeRef file) {
+  if (listed_.load(std::memory_order_acquire) && !triggers_.contains(file)) return;
+  const std::lock_guard lock(mutex_);
+  if (stopped_ || finished_) return;
+  if (!listed_.load(std::memory_order_relaxed)) {
+    early_.insert(file);
+  } else if (const auto found = triggers_.find(file); found != triggers_.end()) {
+    want(found->second);
+  }
 }
 
 void Prefetcher::stop(std::function<void()> then) {
@@ -122,6 +139,11 @@ void Prefetcher::stop(std::function<void()> then) {
 }
 
 void Prefetcher::work(const std::stop_token& stop) {
+  try {
+    list_groups();
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // As below; there are no groups then.
+  }
   // No lower priority: a reader may be waiting for the very block that we decompress.
   while (const std::optional<std::size_t> group = next_group(stop)) {
     try {

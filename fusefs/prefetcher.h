@@ -5,6 +5,7 @@
 // its way joins it in the block cache.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -31,11 +32,13 @@ namespace pyram {
 
 class Prefetcher {
  public:
+  // What is to be fetched. Called once, in a thread of the prefetcher's; throws nothing.
+  using List = std::function<std::vector<HotGroup>()>;
+
   // Decompresses in `threads` threads. REQUIRES: no other threads yet (a process is forked). The
   // references have to outlive the prefetcher.
   Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
-             const std::filesystem::path& mount_point, std::vector<HotGroup> groups,
-             unsigned threads);
+             const std::filesystem::path& mount_point, List list, unsigned threads);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
@@ -76,6 +79,10 @@ class Prefetcher {
   class Queue;
 
   void work(const std::stop_token& stop);
+  // Asks for the groups: not before the mount answers, since that is what somebody waits for.
+  void list_groups();
+  // REQUIRES: mutex_ is held, the groups are listed.
+  void want(std::size_t group);
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
   [[nodiscard]] Plan plan(const HotGroup& group);
@@ -94,9 +101,12 @@ class Prefetcher {
   const Image& image_;
   FileReader& reader_;
   Statistics& statistics_;
-  const std::vector<HotGroup> groups_;
+  const List list_;
   const unsigned thread_count_;
-  std::map<InodeRef, std::size_t> triggers_;  // Constant once constructed.
+  // Constant once listed_, and read by nobody before.
+  std::vector<HotGroup> groups_;
+  std::map<InodeRef, std::size_t> triggers_;
+  std::atomic<bool> listed_ = false;
   Store store_;
 
   std::mutex known_mutex_;    // Guards known_, and the toucher's questions. Taken before mutex_.
@@ -105,6 +115,7 @@ class Prefetcher {
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;
   std::unique_ptr<Toucher> toucher_;
+  std::set<InodeRef> early_;  // Files that were read before the groups were listed.
   std::vector<std::size_t> wanted_;
   std::vector<bool> seen_;  // By group: wanted already, once.
   bool stopped_ = false;

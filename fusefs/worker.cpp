@@ -186,23 +186,24 @@ class Worker {
       file_system_.record_to(*recorder_);
       return nullptr;
     }
-    if (!is_first_) return nullptr;
-    std::vector<HotGroup> groups;
-    try {
-      if (options_.prefetch == Prefetch::kAll) groups = whole_image(*image_);
-      if (options_.prefetch == Prefetch::kHot) groups = hot_groups(*image_);
-    } catch (const Error& error) {
-      // The image works without it.
-      log_.error(error.what());
-    }
-    if (groups.empty()) return nullptr;
-    auto prefetcher =
-        std::make_unique<Prefetcher>(*image_, reader_, statistics_, memory_->mount_point.data(),
-                                     std::move(groups), prefetch_threads_);
+    if (!is_first_ || options_.prefetch == Prefetch::kNone) return nullptr;
+    auto prefetcher = std::make_unique<Prefetcher>(
+        *image_, reader_, statistics_, memory_->mount_point.data(), [this] { return hot_list(); },
+        prefetch_threads_);
     file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
     file_system_.on_quiesce(
         [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
     return prefetcher;
+  }
+
+  std::vector<HotGroup> hot_list() {
+    try {
+      return options_.prefetch == Prefetch::kAll ? whole_image(*image_) : hot_groups(*image_);
+    } catch (const std::exception& error) {
+      // The image works without it.
+      log_.error(error.what());
+      return {};
+    }
   }
 
   // False where nobody will ever want us.

@@ -138,22 +138,31 @@ def rows(record):
                    record["units"][work])
 
 
+def second_run(record):
+    """The record as the second run has it; without samples where there was none."""
+    return {**record, **record.get("again", {"samples": {}})}
+
+
 def agreement(record):
     """How many ratios were measured twice, and those that are more than 10% apart, each as (work,
-    contender, ratio, ratio of the second run). Of memory, what it is in all: parts of a few hundred
-    KiB have no ratio that means anything."""
-    again = {(work, contender): ratio for work, contender, _, _, ratio, _, _ in rows(
-        {**record, "samples": record.get("again", {}).get("samples", {})})}
+    contender, ratio, ratio of the second run, whether two standard errors of their difference
+    explain that). Of memory, what it is in all: parts of a few hundred KiB have no ratio that means
+    anything."""
+    again = second_run(record)
+    seconds = {(work, contender): ratio for work, contender, _, _, ratio, _, _ in rows(again)}
     count, differ = 0, []
     for work, contender, _, _, ratio, _, _ in rows(record):
-        second = again.get((work, contender))
-        if contender == baseline(record["samples"][work]) or ratio is None or second is None:
+        second = seconds.get((work, contender))
+        if contender == baseline(record["samples"][work]) or not ratio or not second:
             continue
         if record["matrix"] and not work.endswith(": all"):
             continue
         count += 1
-        if max(ratio, second) / min(ratio, second) - 1 > 0.1:
-            differ.append((work, contender, ratio, second))
+        apart = max(ratio, second) / min(ratio, second)
+        if apart - 1 > 0.1:
+            noise = math.hypot(*(errors(run["samples"][work])[contender]
+                                 for run in (record, again)))
+            differ.append((work, contender, ratio, second, math.log(apart) <= 2 * noise))
     return count, differ
 
 

@@ -48,8 +48,11 @@ TARGETS = [
 ]
 
 
+NOT_MEASURED = "not measured"
+
+
 def judged(results):
-    """(text, limit, measured, verdict) of each target, as words; None for what wasn't measured."""
+    """(text, limit, measured, verdict) of each target, as words."""
     for target in TARGETS:
         record = results["suites"].get(target.suite, {})
         samples = record.get("samples", {}).get(target.work, {})
@@ -68,6 +71,6 @@ def judged(results):
             limit = f"{target.limit:g} of {target.against}"
         else:
             limit = f"{target.limit:g} {unit}".strip()
-        shown = "not measured" if measured is None else f"{measured:.2f}"
+        shown = NOT_MEASURED if measured is None else f"{measured:.2f}"
         verdict = "-" if measured is None else "pass" if measured <= target.limit else "**fail**"
         yield text, limit, shown, verdict
