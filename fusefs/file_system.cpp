@@ -366,8 +366,7 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
 
 void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t taken,
                            bool decompressed) {
-  // What a prefetch will store soon is not to be stored twice.
-  if (statistics_.prefetch_done < statistics_.prefetch_total) return;
+  if (prefetching_ && prefetching_()) return;
   if (!extent.is_whole_block()) {
     std::vector<ExtentPlace> tails = fragment_files_.note_read(extent.fragment);
     if (!tails.empty()) storer_->offer(std::move(tails));

@@ -63,6 +63,8 @@ class FileSystem {
   void on_read(std::function<void(InodeRef)> call) { read_ = std::move(call); }
   // Puts what is worth it into the kernel's cache besides answering. Has to outlive the requests.
   void store_by(BlockStorer& storer) { storer_ = &storer; }
+  // But not while somebody else is at it: what a prefetch stores soon is not to be stored twice.
+  void store_unless(std::function<bool()> busy) { prefetching_ = std::move(busy); }
   // Writes down what is asked for. Has to outlive the file system.
   void record_to(Recorder& recorder) { recorder_ = &recorder; }
 
@@ -99,6 +101,7 @@ class FileSystem {
   std::function<void(std::function<void()>)> quiesce_;
   std::function<void(ReloadAnswer)> reload_;
   std::function<void(InodeRef)> read_;
+  std::function<bool()> prefetching_;
   PartReads part_reads_;
   FragmentFiles fragment_files_;
   BlockStorer* storer_ = nullptr;

@@ -108,6 +108,7 @@ void Prefetcher::list_groups() {
 void Prefetcher::want(std::size_t group) {
   if (seen_[group]) return;
   seen_[group] = true;
+  busy_ = true;
   wanted_.push_back(group);
   changed_.notify_all();
 }
@@ -160,6 +161,7 @@ void Prefetcher::work(const std::stop_token& stop) {
     const std::lock_guard lock(mutex_);
     toucher_.reset();
     finished_ = true;
+    busy_ = false;
     waiting.swap(when_finished_);
   }
   for (const auto& call : waiting) call();
@@ -167,6 +169,7 @@ void Prefetcher::work(const std::stop_token& stop) {
 
 std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
+  busy_ = !wanted_.empty();
   const bool more = std::ranges::count(seen_, false) > 0;
   if (wanted_.empty() && (!more || triggers_.empty())) return std::nullopt;
   if (!changed_.wait(lock, stop, [&] { return !wanted_.empty(); })) return std::nullopt;

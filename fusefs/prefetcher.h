@@ -50,6 +50,9 @@ class Prefetcher {
   // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
   void note_read(InodeRef file);
 
+  // Whether there is something that it is about to store. Cheap. Thread-safe.
+  [[nodiscard]] bool is_busy() const { return busy_; }
+
   // The process id of the one who looks names up for us. REQUIRES: not started yet.
   [[nodiscard]] pid_t helper() const { return toucher_->child(); }
 
@@ -107,6 +110,7 @@ class Prefetcher {
   std::vector<HotGroup> groups_;
   std::map<InodeRef, std::size_t> triggers_;
   std::atomic<bool> listed_ = false;
+  std::atomic<bool> busy_ = true;  // Or about to list the groups.
   Store store_;
 
   std::mutex known_mutex_;    // Guards known_, and the toucher's questions. Taken before mutex_.

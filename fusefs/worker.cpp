@@ -191,6 +191,7 @@ class Worker {
         *image_, reader_, statistics_, memory_->mount_point.data(), [this] { return hot_list(); },
         prefetch_threads_);
     file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
+    file_system_.store_unless([raw = prefetcher.get()] { return raw->is_busy(); });
     file_system_.on_quiesce(
         [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
     return prefetcher;
