@@ -309,6 +309,9 @@ class Supervisor {
   static ImageFile open_image(const std::filesystem::path& path, std::uint64_t offset) {
     ImageFile file = Image::open_file(path, offset);
     Image::check(file);
+    // Where a block was read ahead and the next one is read, the system sees one who reads on and
+    // on, and would read up to megabytes more. What is needed soon is told (ImageFile::read_ahead).
+    file.expect_random_reads();
     return file;
   }
 

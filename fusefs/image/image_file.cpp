@@ -83,6 +83,10 @@ std::size_t ImageFile::read(std::span<std::byte> buffer, std::uint64_t position)
   return buffer.size();
 }
 
+void ImageFile::expect_random_reads() const {
+  ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_RANDOM);
+}
+
 void ImageFile::read_ahead(std::uint64_t position, std::uint64_t length) const {
   ::posix_fadvise(file_.get(), static_cast<off_t>(offset_ + position), static_cast<off_t>(length),
                   POSIX_FADV_WILLNEED);

@@ -43,6 +43,8 @@ class ImageFile {
   // that were packed.
   [[nodiscard]] std::size_t read(std::span<std::byte> buffer, std::uint64_t position) const;
 
+  // Has the system read what is asked for and nothing around it, until the file is closed.
+  void expect_random_reads() const;
   // Has the disk begin to read a range.
   void read_ahead(std::uint64_t position, std::uint64_t length) const;
   // Has the system let go of what it keeps of a range.
