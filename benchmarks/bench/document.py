@@ -96,9 +96,9 @@ def _worse(results):
     for record in results["suites"].values():
         if record["matrix"]:
             continue
-        seconds = _slowdowns(second_run(record))
-        for what, (slowdown, off) in _slowdowns(record).items():
-            runs = [slowdown] + [seconds[what][0]] * (what in seconds)
+        first, second = _slowdowns(record), _slowdowns(second_run(record))
+        for what, (slowdown, off) in first.items():
+            runs = [run[what][0] for run in (first, second) if what in run]
             if min(runs) > 1.05:
                 shown = " and ".join(f"{run:.2f}" for run in runs)
                 found.append((min(runs), f"{record['title']}: {what[0]}: {what[1]} is {shown} "
