@@ -72,12 +72,6 @@ std::uint64_t page_faults(std::vector<std::string> arguments) {
   return static_cast<std::uint64_t>(usage.ru_minflt);
 }
 
-// Skips the test case where instructions can't be counted.
-void need_callgrind() {
-  PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
-  if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
-}
-
 // What callgrind wrote down.
 std::uint64_t instructions(const fs::path& dump) {
   const std::string text = pyram::read_file(dump);
@@ -122,7 +116,8 @@ TEST_CASE("a warm start takes no more page faults than recorded") {
 }
 
 TEST_CASE("the launcher executes no more instructions than recorded") {
-  need_callgrind();
+  PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
+  if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
   const TemporaryFolder folder;
   fs::permissions(folder.path(), fs::perms::owner_all);
   const std::string runtime = "XDG_RUNTIME_DIR=" + folder.path().native();
@@ -158,7 +153,8 @@ TEST_CASE("the launcher executes no more instructions than recorded") {
 }
 
 TEST_CASE("a mount executes no more instructions than recorded") {
-  need_callgrind();
+  PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
+  if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
   if (__GNUC__ >= 13) PYRAM_SKIP("recorded with gcc 12; newer ones sort the tables before main");
   const TemporaryFolder folder;
   const auto counted = folder / "callgrind";
