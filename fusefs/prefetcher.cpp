@@ -100,9 +100,7 @@ void Prefetcher::list_groups() {
   seen_.resize(groups_.size());
   listed_.store(true, std::memory_order_release);
   std::ranges::for_each(first, [this](std::size_t group) { want(group); });
-  for (const InodeRef file : std::exchange(early_, {})) {
-    if (const auto found = triggers_.find(file); found != triggers_.end()) want(found->second);
-  }
+  for (const InodeRef file : std::exchange(early_, {})) want_behind(file);
 }
 
 void Prefetcher::want(std::size_t group) {
@@ -113,14 +111,19 @@ void Prefetcher::want(std::size_t group) {
   changed_.notify_all();
 }
 
+void Prefetcher::want_behind(InodeRef trigger) {
+  const auto found = triggers_.find(trigger);
+  if (found != triggers_.end()) want(found->second);
+}
+
 void Prefetcher::note_read(InodeRef file) {
   if (listed_.load(std::memory_order_acquire) && !triggers_.contains(file)) return;
   const std::lock_guard lock(mutex_);
   if (stopped_ || finished_) return;
-  if (!listed_.load(std::memory_order_relaxed)) {
+  if (listed_.load(std::memory_order_relaxed)) {
+    want_behind(file);
+  } else {
     early_.insert(file);
-  } else if (const auto found = triggers_.find(file); found != triggers_.end()) {
-    want(found->second);
   }
 }
 

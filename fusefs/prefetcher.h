@@ -86,6 +86,8 @@ class Prefetcher {
   void list_groups();
   // REQUIRES: mutex_ is held, the groups are listed.
   void want(std::size_t group);
+  // The group that waits for that file to be read, if one does. REQUIRES: as above.
+  void want_behind(InodeRef trigger);
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
   [[nodiscard]] Plan plan(const HotGroup& group);

@@ -70,9 +70,10 @@ def _targets(results):
              "| work | at most | measured | |", "| --- | --- | --- | --- |"]
     for first, second in zip(judged(results), judged(again)):
         text, limit, shown, verdict = first
-        if second[2] != NOT_MEASURED:
-            shown += f", {second[2]}"
-            verdict = verdict if verdict == second[3] else f"{verdict}, {second[3]}"
+        _, _, shown_again, verdict_again = second
+        if shown_again != NOT_MEASURED:
+            shown += f", {shown_again}"
+            verdict += "" if verdict == verdict_again else f", {verdict_again}"
         lines.append(f"| {text} | {limit} | {shown} | {verdict} |")
     return "\n".join(lines) + "\n"
 
@@ -97,11 +98,11 @@ def _worse(results):
         if record["matrix"]:
             continue
         first, second = _slowdowns(record), _slowdowns(second_run(record))
-        for what, (slowdown, off) in first.items():
-            runs = [run[what][0] for run in (first, second) if what in run]
+        for (work, contender), (slowdown, off) in first.items():
+            runs = [run[work, contender][0] for run in (first, second) if (work, contender) in run]
             if min(runs) > 1.05:
                 shown = " and ".join(f"{run:.2f}" for run in runs)
-                found.append((min(runs), f"{record['title']}: {what[0]}: {what[1]} is {shown} "
+                found.append((min(runs), f"{record['title']}: {work}: {contender} is {shown} "
                                          f"(±{slowdown * off:.2f}) times worse"))
     lines = ["## What Pyram is worse at", "",
              "Than the same programs unpacked on a disk as fast as this machine's, by more than "
