@@ -50,7 +50,8 @@ class Prefetcher {
   // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
   void note_read(InodeRef file);
 
-  // Whether there is something that it is about to store. Cheap. Thread-safe.
+  // Whether there is something that it is about to store, as far as it knows: nothing before it has
+  // read its list, so that where there is none no read passes unnoticed. Cheap. Thread-safe.
   [[nodiscard]] bool is_busy() const { return busy_; }
 
   // The process id of the one who looks names up for us. REQUIRES: not started yet.
@@ -112,7 +113,7 @@ class Prefetcher {
   std::vector<HotGroup> groups_;
   std::map<InodeRef, std::size_t> triggers_;
   std::atomic<bool> listed_ = false;
-  std::atomic<bool> busy_ = true;  // Or about to list the groups.
+  std::atomic<bool> busy_ = false;
   Store store_;
 
   std::mutex known_mutex_;    // Guards known_, and the toucher's questions. Taken before mutex_.
