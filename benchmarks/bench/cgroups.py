@@ -5,11 +5,11 @@ daemon, being its child, is in the group as well. Kernel mounts read through a l
 worker the kernel charges to the group that asked; verify() shows that by counting."""
 
 import contextlib
-import os
+import shlex
 import time
 from pathlib import Path
 
-from .machine import WORK, Missing, disk_of, limits
+from .machine import WORK, Missing, disk_of, limits, sh
 from .timing import Command
 
 BASE = Path("/sys/fs/cgroup")
@@ -22,12 +22,15 @@ _FILES = {  # what is set: (controller, file of version 1, file of version 2)
 
 
 class Group:
-    """A cgroup that exists from __enter__ to __exit__, one folder per controller in version 1."""
+    """A cgroup that exists from __enter__ to __exit__, one folder per controller in version 1.
 
-    def __init__(self, name, controllers):
+    `settings`: read_bps in bytes a second, cpu in cores, memory in bytes. `first` and `last` are
+    the shell commands that make it and take it away, for whoever repeats a run by hand."""
+
+    def __init__(self, name, controllers, **settings):
         if "cgroups" in limits():
             raise Missing(limits()["cgroups"])
-        name = f"pyram-bench-{name}-{os.getpid()}"
+        name = f"pyram-bench-{name}"
         if V2:
             available = (BASE / "cgroup.subtree_control").read_text().split()
             absent = [c for c in controllers if {"blkio": "io"}.get(c, c) not in available]
@@ -38,9 +41,21 @@ class Group:
         if absent:
             raise Missing(f"the cgroup controllers {', '.join(absent)} are not to be had here")
 
+        folders = sorted({str(folder) for folder in self.folders.values()})
+        self.first = [f"mkdir {folder}" for folder in folders]
+        self.first += [f"echo {shlex.quote(_written(what, value))} >{self._file(what)}"
+                       for what, value in settings.items()]
+        self.last = [f"rmdir {folder}" for folder in folders]
+
+    def _file(self, what):
+        controller, old, new = _FILES[what]
+        return self.folders[controller] / (new if V2 else old)
+
     def __enter__(self):
-        for folder in self.folders.values():
-            folder.mkdir(exist_ok=True)
+        for folder in set(self.folders.values()):
+            with contextlib.suppress(OSError):  # of a run that was killed
+                folder.rmdir()
+        sh("; ".join(["set -e", *self.first]))
         return self
 
     def __exit__(self, *_):
@@ -50,14 +65,6 @@ class Group:
                     folder.rmdir()
                     break
                 time.sleep(0.02)
-
-    def set(self, what, value):
-        """read_bps in bytes a second, cpu in cores, memory in bytes."""
-        controller, old, new = _FILES[what]
-        text = {"read_bps": f"{disk_of(WORK)} rbps={value}" if V2 else f"{disk_of(WORK)} {value}",
-                "cpu": f"{int(value * 100000)} 100000" if V2 else str(int(value * 100000)),
-                "memory": str(value)}[what]
-        (self.folders[controller] / (new if V2 else old)).write_text(text)
 
     def inside(self, command):
         """The command, entering the group first."""
@@ -105,6 +112,15 @@ class Group:
         name = "memory.peak" if V2 else "memory.max_usage_in_bytes"
         with contextlib.suppress(OSError):
             (self.folders["memory"] / name).write_text("0")
+
+
+def _written(what, value):
+    """What sets it, as the kernel wants it to be written."""
+    if what == "read_bps":
+        return f"{disk_of(WORK)} {'rbps=' if V2 else ''}{value}"
+    if what == "cpu":
+        return f"{int(value * 100000)}{' 100000' if V2 else ''}"
+    return str(value)
 
 
 def disk_bytes_read():

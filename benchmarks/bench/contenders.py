@@ -1,7 +1,6 @@
 """The ways to run Python that are compared. Each knows how to be mounted, started and removed,
 as shell commands that a person can type."""
 
-import contextlib
 import shlex
 import shutil
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from . import trees
 from .machine import WORK, Missing, limits, need, sh
-from .timing import Command
+from .timing import CLEAN_ENVIRONMENT, Command
 
 
 class Contender:
@@ -32,10 +31,16 @@ class Contender:
     def mount_script(self):
         return ""
 
+    def unmount_script(self):
+        return ""
+
+    def mount_command(self):
+        """What mounts it and nothing else; None where there is nothing to mount."""
+        return Command(self.mount_script(), self.environment) if self.mount_script() else None
+
     def mount(self):
-        if self.mount_script():
-            sh(self.mount_script(), env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-                                         **self.environment})
+        if command := self.mount_command():
+            sh(command.script, env={**CLEAN_ENVIRONMENT, **command.environment})
 
     def unmount(self):
         """Leaves nothing mounted and nothing running, whatever state it was in."""
@@ -94,9 +99,12 @@ class _Mounted(Contender):
     def arguments(self):
         return trees.interpreter_of_image(self.mountpoint)
 
+    def unmount_script(self):
+        return f"umount {self.mountpoint}"
+
     def unmount(self):
         while _is_mounted(self.mountpoint):
-            subprocess.run(["umount", str(self.mountpoint)], capture_output=True, check=False)
+            _tidy(self.unmount_script())
 
     def root(self):
         return self.mountpoint
@@ -168,16 +176,19 @@ class Pyram(Contender):
     def arguments(self):
         return [str(self.program)]
 
-    def mount(self):
-        sh(f"{self.program} -c pass", env=self.environment)
+    def mount_command(self):
+        return self.warm(["-c", "pass"])
 
     def mountpoints(self):
         return [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text()
                 .splitlines() if line.split()[4].startswith(str(self.runtime))]
 
+    def unmount_script(self):
+        return f"findmnt -rno TARGET | grep -F {self.runtime}/ | xargs -r umount"
+
     def unmount(self):
-        for mountpoint in self.mountpoints():
-            subprocess.run(["umount", str(mountpoint)], capture_output=True, check=False)
+        if self.mountpoints():
+            _tidy(self.unmount_script())
 
     def root(self):
         return next(iter(self.mountpoints()), None)
@@ -196,15 +207,16 @@ class Extraction(Pyram):
     def root(self):
         return None
 
+    def unmount_script(self):
+        # Links to the content, in /dev/shm, where others' content may be beside it.
+        return (f'for link in {self.runtime}/pyram/*; do '
+                'if content=$(readlink -e "$link") && [ -L "$link" ]; then '
+                'rm -r "$content"; rmdir --ignore-fail-on-non-empty "${content%/*}"; fi; done; '
+                f'rm -rf {self.runtime}/pyram')
+
     def unmount(self):
-        super().unmount()
-        for link in self.runtime.glob("pyram/*"):  # to the content, in /dev/shm
-            if link.is_symlink() and (content := link.resolve()).is_dir():
-                shutil.rmtree(content, ignore_errors=True)
-                with contextlib.suppress(OSError):  # others' content may be beside it
-                    content.parent.rmdir()
-        for left in self.runtime.glob("pyram*"):
-            shutil.rmtree(left, ignore_errors=True)
+        if (self.runtime / "pyram").exists():
+            _tidy(self.unmount_script())
 
 
 class Ancestor(Contender):
@@ -215,7 +227,7 @@ class Ancestor(Contender):
 
     def prepare(self, settings):
         _needs("mounts")
-        self.archive = trees.tar_xz(settings.image)
+        self.image = trees.tar_xz(settings.image)
         self.mountpoint = WORK / "mnt" / self.name
         self.mountpoint.mkdir(parents=True, exist_ok=True)
 
@@ -225,7 +237,7 @@ class Ancestor(Contender):
     def cold(self, arguments):
         started = shlex.join([*self.arguments(), *arguments])
         return Command(f"mount -t tmpfs none {self.mountpoint} && "
-                       f"tar -xJf {self.archive} -C {self.mountpoint} && {started}; "
+                       f"tar -xJf {self.image} -C {self.mountpoint} && {started}; "
                        f"code=$?; umount {self.mountpoint}; exit $code")
 
     def warm(self, arguments):
@@ -257,6 +269,10 @@ class CPython(Contender):
 
 ALL = [Original, Same, Squashfs, Erofs, SquashfuseLl, PyramMount, Pyram, Extraction, Ancestor,
        CPython]
+
+
+def _tidy(script):
+    subprocess.run(["sh", "-c", script], capture_output=True, check=False)
 
 
 def _needs(what):

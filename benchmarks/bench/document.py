@@ -6,8 +6,8 @@ import os
 from . import charts
 from .contenders import ALL
 from .machine import PROJECT, Missing
-from .results import (PRECISE, agreement, errors, matrices, number, precision, rows,
-                      second_run)
+from .results import (PRECISE, agreement, by_hand, errors, matrices, number, place, precision,
+                      rows, second_run)
 from .targets import NOT_MEASURED, judged
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
@@ -25,6 +25,14 @@ own programs and squashfuse's stay cold. The tries of all contenders are interle
 order each round, and go on until the standard error of every ratio is at most {precise:.1%} or the
 time is over that a work gets (`--minutes`). A cell is the median, half the distance between the
 quartiles, and the ratio to the baseline (the first column).
+"""
+
+_BY_HAND = """The commands that were timed stand below each table. They are typed in the project's
+folder, as root, one shell for a table; `benchmarks/run` has made what they run from, in
+`build/bench`. Before a cold try nothing is mounted, and
+`sync; echo 3 >/proc/sys/vm/drop_caches; for p in mount umount tar xz; do $p --version; done`;
+before a warm one it is mounted, and was tried twice. What mounts each of them, and what takes it
+away again after every cold try and before the next contender:
 """
 
 _MEMORY = """`all` is what the cgroup was charged for a fresh, cold run while the interpreter lives,
@@ -154,8 +162,7 @@ def _table(record):
             f" · {ratio:.2f}" if ratio is not None else "")
         if contender not in names:
             names.append(contender)
-    known = [kind.name for kind in ALL]
-    names.sort(key=lambda n: known.index(n) if n in known else 99)
+    names.sort(key=place)
     lines = ["| | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
     lines += [f"| {work}, {record['units'][work]} | "
               + " | ".join(found.get(name, "-") for name in names) + " |"
@@ -174,14 +181,25 @@ def _matrix(record):
     return "\n".join(text)
 
 
+def _mounts(results):
+    """What every suite's commands need around them."""
+    mounts = {}
+    for record in results["suites"].values():
+        mounts.update(record.get("mounts", {}))
+    if not mounts:
+        return ""
+    lines = ["## By hand", "", _BY_HAND, "```sh"]
+    for name in sorted(mounts, key=place):
+        mount, unmount = mounts[name]
+        lines += [f"# {name}", mount, f"{unmount}  # afterwards"]
+    return "\n".join([*lines, "```", ""])
+
+
 def _commands(record):
     if not record["commands"]:
         return ""
-    lines = ["<details><summary>Commands</summary>", "", "```sh"]
-    for work, by_contender in record["commands"].items():
-        for contender, line in by_contender.items():
-            lines += [f"# {work}: {contender}", line.replace(str(PROJECT) + "/", "")]
-    return "\n".join(lines + ["```", "", "</details>"]) + "\n"
+    return "\n".join(["<details><summary>Commands</summary>", "", "```sh", *by_hand(record), "```",
+                      "", "</details>", ""])
 
 
 def publish(results):
@@ -197,7 +215,7 @@ def publish(results):
     if any(record["quick"] for record in results["suites"].values()):
         print("some figures are of --quick runs: the document says so")
     parts = [_HEAD.format(precise=PRECISE), _warning(results), _targets(results), _worse(results),
-             _agreement(results), _machine(results), _contenders(results)]
+             _agreement(results), _machine(results), _contenders(results), _mounts(results)]
     notes = {"memory": _MEMORY, "constrained": _CONSTRAINED}
     for name, record in results["suites"].items():
         quick = " (quick: few tries)" if record["quick"] else ""

@@ -23,12 +23,12 @@ class Suite:
         self.name, self.title, self.quick, self.minutes = name, title, quick, minutes
         self.contenders, self.settings = contenders, settings
         self.matrix = False  # the suite may set it: works are then "TABLE: COLUMN"
-        self.samples, self.units, self.commands, self.gaps, self.notes = {}, {}, {}, {}, []
+        self.samples, self.units, self.gaps, self.notes = {}, {}, {}, []
+        self.commands, self.around = {}, {}
 
     def add(self, work, contender, value, unit):
-        name = contender if isinstance(contender, str) else contender.name
         self.units[work] = unit
-        self.samples.setdefault(work, {}).setdefault(name, []).append(value)
+        self.samples.setdefault(work, {}).setdefault(_name(contender), []).append(value)
 
     def tried(self, what, field, least, one, works):
         """Calls one(contender) for each of the field, in a new order each round: `least` rounds
@@ -54,9 +54,17 @@ class Suite:
         return all(error <= PRECISE for work in works
                    for error in errors(self.samples.get(work, {})).values())
 
-    def command(self, work, contender, command):
-        """How this work is repeated by hand."""
-        self.commands.setdefault(work, {})[contender.name] = getattr(command, "line", command)
+    def command(self, work, contender, command, **shown):
+        """How this work is repeated by hand; `shown` are variables of the shell that stand for what
+        is another one in each run (a port that was free)."""
+        line = getattr(command, "line", command)
+        for variable, value in shown.items():
+            line = line.replace(str(value), f"${variable}")
+        self.commands.setdefault(work, {})[_name(contender)] = line
+
+    def by_hand(self, work, first, last=()):
+        """What has to be typed before such commands, and after them; "": before all the suite's."""
+        self.around[work] = {"first": list(first), "last": list(last)}
 
     def missing(self, what, reason):
         if what not in self.gaps:
@@ -70,8 +78,32 @@ class Suite:
     def record(self):
         return {"title": self.title, "quick": self.quick, "matrix": self.matrix,
                 "samples": self.samples,
-                "units": self.units, "commands": self.commands, "gaps": self.gaps,
-                "notes": self.notes}
+                "units": self.units, "commands": self.commands, "around": self.around,
+                "mounts": self._mounts(), "gaps": self.gaps, "notes": self.notes}
+
+    def _mounts(self):
+        """{contender: [what mounts it, what unmounts it]}"""
+        return {c.name: [c.mount_command().line, c.unmount_script()]
+                for c in self.contenders if c.mount_command()}
+
+
+def _name(contender):
+    return contender if isinstance(contender, str) else contender.name
+
+
+def by_hand(record):
+    """The suite's commands as lines of a shell script, in the order in which they are typed."""
+    around = record.get("around", {})
+    lines = []
+    for work, commands in {"": {}, **record["commands"]}.items():
+        hand = around.get(work, {"first": [], "last": []})
+        lines += [f"# {work}: first" if work else "# first"] * bool(hand["first"]) + hand["first"]
+        for contender, line in commands.items():
+            lines += [f"# {work}: {contender}", line]
+        if work:
+            lines += [f"# {work}: afterwards"] * bool(hand["last"]) + hand["last"]
+    last = around.get("", {"last": []})["last"]
+    return lines + ["# at the end"] * bool(last) + last
 
 
 def load():
@@ -121,7 +153,8 @@ def precision(record):
             f"ratios is at most {PRECISE:.1%}, of the others up to {max(found):.0%}")
 
 
-def _place(contender):
+def place(contender):
+    """Where it stands in a table: in the order of the contenders, others behind them."""
     known = [kind.name for kind in ALL]
     return known.index(contender) if contender in known else len(known)
 
@@ -130,7 +163,7 @@ def rows(record):
     """(work, contender, median, spread, ratio or None, tries, unit) of a suite's record."""
     for work, samples in record["samples"].items():
         base = baseline(samples)
-        for contender in sorted(samples, key=_place):
+        for contender in sorted(samples, key=place):
             values = samples[contender]
             ratio = median(values) / median(samples[base]) if base and median(
                 samples[base]) else None
@@ -180,7 +213,7 @@ def matrices(record):
         table, column = work.split(": ", 1)
         columns, lines, _ = tables.setdefault(table, ([], {}, record["units"][work]))
         columns.append(column)
-        for contender in sorted(samples, key=_place):
+        for contender in sorted(samples, key=place):
             lines.setdefault(contender, {})[column] = median(samples[contender])
     return tables
 
@@ -190,7 +223,7 @@ def print_tables(record):
         for table, (columns, lines, unit) in matrices(record).items():
             print(f"\n{record['title']}: {table} ({unit})")
             print(" " * 18 + "  ".join(columns))
-            for contender in sorted(lines, key=_place):
+            for contender in sorted(lines, key=place):
                 cells = (number(lines[contender][c]) if c in lines[contender] else "-"
                          for c in columns)
                 print(f"  {contender:16}" + "  ".join(

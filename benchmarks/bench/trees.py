@@ -80,19 +80,30 @@ def interpreter_of_image(root):
             "--library-path", f"{root}/lib/pyram", f"{root}/lib/pyram/pypy3"]
 
 
-def _derived(image, name, script):
-    """build/bench/NAME, made by the script (which writes to $OUT) and made again for a new image."""
+# What is made of an image: build/bench/NAME, and the script that makes it.
+_SAME = WORK / "same"
+_RECIPES = {
+    "same": f"unsquashfs -q -n -d {_SAME} {{image}}",
+    "same.erofs": f"mkfs.erofs -zlz4hc,12 -Eztailpacking {_SAME}.erofs {_SAME} >/dev/null",
+    "same.tar.xz": f"tar -C {_SAME} -cf - . | xz -6 -T0 >{_SAME}.tar.xz",
+    "same.tar.zst": f"tar -C {_SAME} -cf - . | zstd -q -19 -T0 -o {_SAME}.tar.zst",
+}
+
+
+def recipe(name, image):
+    """The shell command that makes build/bench/NAME, in the place of what is there."""
+    return f"rm -rf {WORK / name} && " + _RECIPES[name].format(image=image)
+
+
+def _derived(image, name):
+    """build/bench/NAME, made again for a new image."""
     out = WORK / name
     stamp = WORK / f".{name}.of"
     state = f"{image} {image.stat().st_size} {image.stat().st_mtime_ns}"
     if out.exists() and stamp.exists() and stamp.read_text() == state:
         return out
     print(f"making {name} (once)", flush=True)
-    if out.is_dir():
-        shutil.rmtree(out)
-    out.unlink(missing_ok=True)
-    sh(script, env={**os.environ, "OUT": str(out), "IMAGE": str(image),
-                    "PATH": os.environ["PATH"] + ":/usr/sbin"})
+    sh(recipe(name, image), env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin"})
     stamp.write_text(state)
     return out
 
@@ -100,22 +111,22 @@ def _derived(image, name, script):
 def same(image):
     """The image's content, unpacked on disk."""
     need("unsquashfs", "squashfs-tools")
-    return _derived(image, "same", 'unsquashfs -q -n -d "$OUT" "$IMAGE"')
+    return _derived(image, "same")
 
 
 def erofs(image):
     need("mkfs.erofs", "erofs-utils")
-    tree = same(image)
-    return _derived(image, "same.erofs",
-                    f'mkfs.erofs -zlz4hc,12 -Eztailpacking "$OUT" {tree} >/dev/null')
+    same(image)
+    return _derived(image, "same.erofs")
 
 
 def tar_xz(image):
     need("xz", "xz-utils")
-    return _derived(image, "same.tar.xz", f'tar -C {same(image)} -cf - . | xz -6 -T0 >"$OUT"')
+    same(image)
+    return _derived(image, "same.tar.xz")
 
 
 def tar_zst(image):
     need("zstd")
-    return _derived(image, "same.tar.zst",
-                    f'tar -C {same(image)} -cf - . | zstd -q -19 -T0 -o "$OUT"')
+    same(image)
+    return _derived(image, "same.tar.zst")

@@ -41,12 +41,11 @@ def _work(bench, constraint, controllers, settings, work, timeout=120):
     def one(contender):
         contender.unmount()
         drop_caches()
-        with Group("start", controllers) as group:
+        with Group("start", controllers, **settings) as group:
             try:
-                for what, value in settings.items():
-                    group.set(what, value)
                 command = group.inside(contender.cold(arguments))
                 bench.command(title, contender, command)
+                bench.by_hand(title, group.first, group.last)
                 sample = measure(command, expect, timeout)
             finally:
                 contender.unmount()
@@ -73,8 +72,7 @@ def _verify(bench):
         contender.unmount()
         drop_caches()
         try:
-            with Group("verify", ["blkio"]) as group:
-                group.set("read_bps", rate)
+            with Group("verify", ["blkio"], read_bps=rate) as group:
                 before = disk_bytes_read()
                 sample = measure(group.inside(Command(f"{mount} && {read}" if mount else read)))
                 contender.unmount()

@@ -44,6 +44,8 @@ def run(bench):
     # Each tree against the driver of the same files: the original has others than the image.
     few = ("same", "squashfs", "pyram-mount")
     field = [c for c in bench.contenders if c.name in few or not bench.quick]
+    bench.by_hand("", ["# each with its tree freshly mounted: cold with the caches dropped before "
+                       "that, warm after a cold one"])
     for work in _works("/"):
         if not (bench.quick and work.endswith(("1 reader", "4 readers"))):
             _tried(bench, field, _shell_work, work, f"cold: {work}", f"warm: {work}")
@@ -81,7 +83,8 @@ def _fio(bench, contender, work):
     """Random 4 KiB reads of the interpreter's library by four jobs, each byte once."""
     reads = 2000 if bench.quick else 6000
     command = [need("fio"), "--name=random", f"--filename={_library(contender.root())}",
-               "--readonly", "--rw=randread", "--bs=4k", "--numjobs=4", "--thread",
+               "--readonly", "--allow_file_create=0", "--rw=randread", "--bs=4k", "--numjobs=4",
+               "--thread",
                f"--number_ios={reads}", "--randseed=7", "--ioengine=psync", "--invalidate=0",
                "--group_reporting", "--output-format=json"]
     bench.command(work, contender, shlex.join(command))

@@ -1,6 +1,7 @@
 """mysql: PyMySQL's queries a second against a MariaDB server of our own, on a socket."""
 
 import contextlib
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -17,30 +18,28 @@ CONTENDERS = ["original", "pyram", "cpython"]
 
 @contextlib.contextmanager
 def server():
-    """A server with an empty database in a folder that goes with it; yields the socket's path."""
+    """A server with an empty database in a folder that goes with it; yields the folder, in which
+    its socket is, and the commands that start it."""
     program = need("mariadbd", "mariadb-server")
     install = need("mariadb-install-db", "mariadb-server")
     folder = Path(tempfile.mkdtemp(prefix="pyram-mysql-"))  # a socket's path has to be short
     try:
-        done = subprocess.run(
-            [install, "--no-defaults", "--user=root", f"--datadir={folder}/data",
-             "--auth-root-authentication-method=normal", "--skip-test-db"],
-            capture_output=True, text=True, check=False)
+        installs = [install, "--no-defaults", "--user=root", f"--datadir={folder}/data",
+                    "--auth-root-authentication-method=normal", "--skip-test-db"]
+        serves = [program, "--no-defaults", "--user=root", f"--datadir={folder}/data",
+                  f"--socket={folder}/socket", "--skip-networking", f"--pid-file={folder}/pid",
+                  "--innodb-buffer-pool-size=32M"]
+        done = subprocess.run(installs, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Missing(f"mariadb-install-db failed: {done.stderr.strip()[-200:]}")
-        socket = folder / "socket"
-        daemon = subprocess.Popen(
-            [program, "--no-defaults", "--user=root", f"--datadir={folder}/data",
-             f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid",
-             "--innodb-buffer-pool-size=32M"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        daemon = subprocess.Popen(serves, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             until = time.monotonic() + 60
-            while not socket.exists():
+            while not (folder / "socket").exists():
                 if daemon.poll() is not None or time.monotonic() > until:
                     raise Missing(f"mariadbd did not start (exit code {daemon.poll()})")
                 time.sleep(0.05)
-            yield socket
+            yield folder, installs, serves
         finally:
             daemon.terminate()
             daemon.wait()
@@ -51,7 +50,13 @@ def server():
 def run(bench):
     warm_up, seconds = (1, 1) if bench.quick else (8, 6)
     bench.note(f"one connection, {seconds} s after a warm-up of {warm_up} s")
-    with server() as socket:
+    with server() as (folder, installs, serves):
+        lines = [shlex.join(command).replace(str(folder), "$folder")
+                 for command in (installs, serves)]
+        bench.by_hand("", ["export folder=$(mktemp -d)", f"{lines[0]} >/dev/null",
+                           f"{lines[1]} 2>/dev/null &",
+                           'until [ -S "$folder/socket" ]; do sleep 0.1; done'],
+                      ["kill $!; wait $!", 'rm -r "$folder"'])
         commands = {}
         for contender in bench.contenders:
             contender.mount()
@@ -59,9 +64,9 @@ def run(bench):
             if contender.interpreter == "cpython":
                 environment["PYTHONPATH"] = str(packages("cpython"))
             commands[contender.name] = Command(contender.warm(
-                [str(SCRIPTS / "mysql_queries.py"), str(socket), str(warm_up),
+                [str(SCRIPTS / "mysql_queries.py"), f"{folder}/socket", str(warm_up),
                  str(seconds)]).script, environment)
-            bench.command("queries", contender, commands[contender.name])
+            bench.command("queries", contender, commands[contender.name], folder=folder)
 
         def one(contender):
             rate = float(measure(commands[contender.name]).output)

@@ -29,7 +29,8 @@ WAYS = {
 def _way(contender, name, options, asks):
     way = copy.copy(contender)
     way.name = name
-    script = f"{contender.program} {options} {contender.image} {contender.mountpoint}"
+    script = " ".join(filter(None, [str(contender.program), options, str(contender.image),
+                                    str(contender.mountpoint)]))
     if asks:
         ask = SCRIPTS / "read_ahead.py"
         script += f" && {{ /usr/bin/python3 -SE {ask} {contender.mountpoint} & }}"
@@ -52,6 +53,8 @@ def run(bench):
     if not ours:
         raise Missing("pyram-mount")
     field = original + [_way(ours[0], name, *way) for name, way in WAYS.items()]
+    bench.by_hand("", ["# after each, and before the next (busy while something reads ahead): "
+                       f"{ours[0].unmount_script()}"])
     for work, (arguments, expect) in WORK.items():
         _tried(bench, field, work, arguments, expect)
 

@@ -47,6 +47,11 @@ def run(bench):
     bench.note(f"2 sync workers; wrk: 1 thread, 8 connections, {seconds} s, after a warm-up of "
                f"{warm_up} s for each page")
 
+    bench.by_hand("", ["export port=8000"])
+    bench.by_hand("server", ["# each in a shell of its own, after its database, until a control-C"])
+    for page in PAGES:
+        bench.by_hand(f"/{page}", [f"# once with -d{warm_up}s before"])
+
     def one(contender):
         contender.mount()
         try:
@@ -59,18 +64,19 @@ def run(bench):
 
 def _serve(bench, contender, wrk, warm_up, seconds):
     database = WORK / "site.sqlite"
-    database.unlink(missing_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**contender.environment, "BENCHMARK_DATABASE": str(database),
                    "PYTHONPATH": f"{packages(contender.interpreter)}:{SCRIPTS / 'site'}",
                    "PYTHONDONTWRITEBYTECODE": "1"}
     fill = contender.warm([str(SCRIPTS / "site/benchmark_site.py")])
-    measure(Command(fill.script, environment))
+    fill = Command(f"rm -f {database} && {fill.script}", environment)
+    bench.command("database", contender, fill)
+    measure(fill)
     serve = Command(contender.warm(
         ["-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}", "--log-level", "error",
          "benchmark_site:application"]).script, environment)
-    bench.command("server", contender, serve)
+    bench.command("server", contender, serve, port=port)
     log = WORK / "gunicorn.log"
     with open(log, "w") as complaints:
         server = subprocess.Popen(["sh", "-c", serve.script], stderr=complaints,
@@ -83,7 +89,7 @@ def _serve(bench, contender, wrk, warm_up, seconds):
         for page in PAGES:
             url = f"http://127.0.0.1:{port}/{page}"
             line = [wrk, "-t1", "-c8", "--latency", f"-d{seconds}s", url]
-            bench.command(f"/{page}", contender, " ".join(line))
+            bench.command(f"/{page}", contender, " ".join(line), port=port)
             subprocess.run([*line[:-2], f"-d{warm_up}s", url], capture_output=True, check=True)
             _report(bench, contender, page,
                     subprocess.run(line, capture_output=True, text=True, check=True).stdout)

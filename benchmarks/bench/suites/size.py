@@ -5,27 +5,27 @@ from ..machine import Missing, sh
 
 TITLE = "Size"
 CONTENDERS = ["original", "same"]
-
-
-def _disk_usage(path):
-    return int(sh(f"du -s --block-size=1 --apparent-size {path}").split()[0])
+WORK = "bytes on disk"
 
 
 def run(bench):
     image = bench.settings.image
-    forms = {
-        "original": lambda: _disk_usage(trees.original()),
-        "same": lambda: _disk_usage(trees.same(image)),
-        "pyram image": lambda: image.stat().st_size,
-        "tar.xz -6": lambda: trees.tar_xz(image).stat().st_size,
-        "tar.zst -19": lambda: trees.tar_zst(image).stat().st_size,
-        "erofs lz4hc": lambda: trees.erofs(image).stat().st_size,
+    forms = {  # each with what makes it
+        "original": (trees.original, None),
+        "same": (lambda: trees.same(image), "same"),
+        "pyram image": (lambda: image, None),
+        "tar.xz -6": (lambda: trees.tar_xz(image), "same.tar.xz"),
+        "tar.zst -19": (lambda: trees.tar_zst(image), "same.tar.zst"),
+        "erofs lz4hc": (lambda: trees.erofs(image), "same.erofs"),
     }
-    for name, size in forms.items():
+    for name, (made, recipe) in forms.items():
         if bench.quick and name.startswith("tar.zst"):
             continue
         try:
-            bench.add("bytes on disk", name, size() / 1e6, "MB")
+            count = f"du -s --block-size=1 --apparent-size {made()}"
+            bench.add(WORK, name, int(sh(count).split()[0]) / 1e6, "MB")
+            bench.command(WORK, name,
+                          f"{trees.recipe(recipe, image)} && {count}" if recipe else count)
         except (Missing, OSError) as reason:
             bench.missing(f"size of {name}", reason)
     packed = image.stat().st_size / trees.tar_xz(image).stat().st_size
