@@ -29,7 +29,8 @@ quartiles, and the ratio to the baseline (the first column).
 
 _BY_HAND = """The commands that were timed stand below each table. They are typed in the project's
 folder, as root, one shell for a table; `benchmarks/run` has made what they run from, in
-`build/bench`. Before a cold try nothing is mounted, and
+`build/bench`. Before a cold try nothing is mounted (of this image under `/run/pyram` neither:
+`pyram` would use it), and
 `sync; echo 3 >/proc/sys/vm/drop_caches; for p in mount umount tar xz; do $p --version; done`;
 before a warm one it is mounted, and was tried twice. What mounts each of them, and what takes it
 away again after every cold try and before the next contender:
@@ -228,5 +229,7 @@ def publish(results):
         section += [f"- {note}" for note in record["notes"]]
         section += [f"- left out: {what}: {why}" for what, why in record["gaps"].items()]
         parts.append("\n".join(section) + "\n\n" + _commands(record))
-    DOCUMENT.write_text("\n".join(parts).replace(str(PROJECT) + "/", "").rstrip() + "\n")
+    # A run-time folder has to be an absolute path.
+    text = "\n".join(parts).replace(f"XDG_RUNTIME_DIR={PROJECT}/", "XDG_RUNTIME_DIR=$PWD/")
+    DOCUMENT.write_text(text.replace(str(PROJECT) + "/", "").rstrip() + "\n")
     return DOCUMENT
