@@ -14,6 +14,7 @@ FILE = WORK / "results.json"
 # A ratio's standard error with which no more tries are made. Two runs of it differ by more than
 # 10% once in two hundred times.
 PRECISE = 0.025
+_AGREE = 1.1  # Ratios of two runs that are not further apart.
 
 
 class Suite:
@@ -177,13 +178,13 @@ def second_run(record):
 
 
 def agreement(record):
-    """How many ratios were measured twice, and those that are more than 10% apart, each as (work,
-    contender, ratio, ratio of the second run, whether two standard errors of their difference
-    explain that). Of memory, what it is in all: parts of a few hundred KiB have no ratio that means
-    anything."""
+    """How many ratios were measured twice; how many of them noise alone would part by more than
+    10%; and those that are further apart, each as (work, contender, ratio, ratio of the second run,
+    whether two standard errors of their difference explain that). Of memory, what it is in all:
+    parts of a few hundred KiB have no ratio that means anything."""
     again = second_run(record)
     seconds = {(work, contender): ratio for work, contender, _, _, ratio, _, _ in rows(again)}
-    count, differ = 0, []
+    count, expected, differ = 0, 0.0, []
     for work, contender, _, _, ratio, _, _ in rows(record):
         second = seconds.get((work, contender))
         if contender == baseline(record["samples"][work]) or not ratio or not second:
@@ -191,12 +192,13 @@ def agreement(record):
         if record["matrix"] and not work.endswith(": all"):
             continue
         count += 1
+        noise = math.hypot(*(errors(run["samples"][work])[contender] for run in (record, again)))
+        if noise > 0:
+            expected += math.erfc(math.log(_AGREE) / noise / math.sqrt(2))
         apart = max(ratio, second) / min(ratio, second)
-        if apart - 1 > 0.1:
-            noise = math.hypot(*(errors(run["samples"][work])[contender]
-                                 for run in (record, again)))
+        if apart > _AGREE:
             differ.append((work, contender, ratio, second, math.log(apart) <= 2 * noise))
-    return count, differ
+    return count, expected, differ
 
 
 def number(value):
