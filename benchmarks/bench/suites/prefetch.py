@@ -55,7 +55,7 @@ def run(bench):
     field = original + [_way(ours[0], name, *way) for name, way in WAYS.items()]
     bench.by_hand("", ["# after each, and before the next (busy while something reads ahead): "
                        f"{ours[0].unmount_script()}"])
-    for work, (arguments, expect) in WORK.items():
+    for work, (arguments, expect) in list(WORK.items())[:1 if bench.quick else None]:
         _tried(bench, field, work, arguments, expect)
 
 
@@ -77,4 +77,4 @@ def _tried(bench, field, work, arguments, expect):
 
     for contender in field:
         bench.command(title, contender, contender.cold(arguments))
-    bench.tried(title, field, 3 if bench.quick else 15, one, [title])
+    bench.tried(title, field, 2 if bench.quick else 15, one, [title])

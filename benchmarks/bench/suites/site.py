@@ -43,7 +43,7 @@ def packages(interpreter):
 
 def run(bench):
     wrk = need("wrk")
-    warm_up, seconds, turns = (2, 1, 1) if bench.quick else (20, 8, 3)
+    warm_up, seconds, turns = (1, 1, 1) if bench.quick else (20, 8, 3)
     bench.note(f"2 sync workers; wrk: 1 thread, 8 connections, {seconds} s, after a warm-up of "
                f"{warm_up} s for each page")
 

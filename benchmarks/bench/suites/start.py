@@ -13,7 +13,8 @@ WORK = {
 }
 
 
-QUICK = {"pass": 5, "django": 2}  # tries of each
+QUICK = {"pass": 3, "django": 1}  # tries of each
+QUICK_DJANGO = ("original", "squashfuse_ll", "pyram-mount", "pyram", "cpython")
 
 
 def _one(contender, state, arguments, expect):
@@ -41,7 +42,7 @@ def run(bench):
 
 def _takes_part(bench, contender, state, work):
     if bench.quick and (work not in QUICK or contender.slow and state == "warm"
-                        or work != "pass" and (contender.slow or contender.name == "same")):
+                        or work == "django" and contender.name not in QUICK_DJANGO):
         return False
     if contender.interpreter == "cpython" and work == "pymysql":
         return False
