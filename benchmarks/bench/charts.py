@@ -5,7 +5,7 @@ import subprocess
 from .contenders import ALL
 from .machine import Missing, need
 from .results import matrices, number
-from .timing import median
+from .timing import pseudomedian
 
 _ORDER = [kind.name for kind in ALL]
 _HEAD = """set terminal svg size 900,420 dynamic font "sans-serif,12" background rgb "white"
@@ -51,9 +51,9 @@ def _ratios(record, works, leave_out=()):
     lines = {}
     for work in works:
         samples = record["samples"][work]
-        base = median(samples["original"])
+        base = pseudomedian(samples["original"])
         lines[f"{work} ({number(base)} {record['units'][work]})"] = [
-            median(samples[n]) / base if n in samples else None for n in names]
+            pseudomedian(samples[n]) / base if n in samples else None for n in names]
     return names, lines
 
 

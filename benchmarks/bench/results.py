@@ -1,4 +1,4 @@
-"""Collects samples and prints them as tables of medians, spreads and ratios."""
+"""Collects samples and prints them as tables of middles, spreads and ratios."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ import time
 
 from .contenders import ALL
 from .machine import WORK, Missing, describe
-from .timing import median, spread, uncertainty
+from .timing import pseudomedian, spread, uncertainty
 
 FILE = WORK / "results.json"
 # A ratio's standard error with which no more tries are made. Two runs of it differ by more than
@@ -35,16 +35,23 @@ class Suite:
         """Calls one(contender) for each of the field, in a new order each round: `least` rounds
         (with --quick that is all), and more until every ratio of `works` is precise or the minutes
         that a work may take are over. Those of whom a try takes seconds, and whose ratios are far
-        from 1, are in every fifth round only; who raises Missing or OSError is left out from then
-        on, with `what` in the reason."""
+        from 1, are in every third round only. The baseline's noise is in every ratio: it has more
+        tries, the square root of the others' number in each round, with which their time goes
+        furthest. Who raises Missing or OSError is left out from then on, with `what` in the
+        reason."""
         able = list(field)
         began = time.monotonic()
         for turn in itertools.count():
             late = time.monotonic() - began > 60 * self.minutes
             if turn >= least and (self.quick or late or self._precise(works)):
                 return
-            now = [c for c in able if turn % 5 == 0 or not c.slow]
+            now = [c for c in able if turn % 3 == 0 or not c.slow]
+            base = baseline([c.name for c in able])
+            more = 0 if self.quick else max(0, round(math.sqrt(max(len(able) - 1, 0))) - 1)
+            now += [c for c in able if c.name == base] * more
             for contender in random.sample(now, len(now)):
+                if contender not in able:
+                    continue
                 try:
                     one(contender)
                 except (Missing, OSError) as reason:
@@ -129,9 +136,9 @@ def save(suite, again=False):
     FILE.write_text(json.dumps(everything, indent=1) + "\n")
 
 
-def baseline(samples):
+def baseline(names):
     """The contender that ratios refer to."""
-    return next((name for name in ("original", "same", "tree") if name in samples), None)
+    return next((name for name in ("original", "same", "tree") if name in names), None)
 
 
 def errors(samples):
@@ -161,14 +168,14 @@ def place(contender):
 
 
 def rows(record):
-    """(work, contender, median, spread, ratio or None, tries, unit) of a suite's record."""
+    """(work, contender, middle, spread, ratio or None, tries, unit) of a suite's record."""
     for work, samples in record["samples"].items():
-        base = baseline(samples)
+        middles = {name: pseudomedian(values) for name, values in samples.items()}
+        base = middles.get(baseline(samples))
         for contender in sorted(samples, key=place):
             values = samples[contender]
-            ratio = median(values) / median(samples[base]) if base and median(
-                samples[base]) else None
-            yield (work, contender, median(values), spread(values), ratio, len(values),
+            ratio = middles[contender] / base if base else None
+            yield (work, contender, middles[contender], spread(values), ratio, len(values),
                    record["units"][work])
 
 
@@ -216,7 +223,7 @@ def matrices(record):
         columns, lines, _ = tables.setdefault(table, ([], {}, record["units"][work]))
         columns.append(column)
         for contender in sorted(samples, key=place):
-            lines.setdefault(contender, {})[column] = median(samples[contender])
+            lines.setdefault(contender, {})[column] = pseudomedian(samples[contender])
     return tables
 
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from .timing import median
+from .timing import pseudomedian
 
 
 @dataclass
 class Target:
-    """`contender`'s median in `work` is at most `limit` times `against`'s, or, where `against` is
+    """`contender`'s pseudomedian in `work` is at most `limit` times `against`'s, or, where `against` is
     empty, at most `limit` in the work's own unit, or, where `difference` is set, at most `limit`
     more than `against`'s."""
 
@@ -62,9 +62,9 @@ def judged(results):
         if not ours or (target.against and not theirs):
             measured = None
         elif target.difference:
-            measured = median(ours) - median(theirs)
+            measured = pseudomedian(ours) - pseudomedian(theirs)
         else:
-            measured = median(ours) / (median(theirs) if theirs else 1)
+            measured = pseudomedian(ours) / (pseudomedian(theirs) if theirs else 1)
         if target.difference:
             limit = f"{target.limit:g} {unit or 'ms'} over {target.against}"
         elif target.against:
