@@ -33,7 +33,8 @@ folder, as root, one shell for a table; `benchmarks/run` has made what they run 
 `build/bench`. Before a cold try nothing is mounted (of this image under `/run/pyram` neither:
 `pyram` would use it), and
 `sync; echo 3 >/proc/sys/vm/drop_caches; for p in mount umount tar xz; do $p --version; done`;
-before a warm one it is mounted, and was tried twice. What mounts each of them, and what takes it
+before a warm one it is mounted, and was tried twice (`benchmarks/run` does both anew, with the
+caches dropped, before every fifth round). What mounts each of them, and what takes it
 away again after every cold try and before the next contender:
 """
 

@@ -31,20 +31,23 @@ class Suite:
         self.units[work] = unit
         self.samples.setdefault(work, {}).setdefault(_name(contender), []).append(value)
 
-    def tried(self, what, field, least, one, works):
+    def tried(self, what, field, least, one, works, renewed=None):
         """Calls one(contender) for each of the field, in a new order each round: `least` rounds
         (with --quick that is all), and more until every ratio of `works` is precise or the minutes
         that a work may take are over. Those of whom a try takes seconds, and whose ratios are far
         from 1, are in every third round only. The baseline's noise is in every ratio: it has more
         tries, the square root of the others' number in each round, with which their time goes
         furthest. Who raises Missing or OSError is left out from then on, with `what` in the
-        reason."""
+        reason. `renewed`, if given, brings those whom it gets into a new state before every fifth
+        round, and returns whom that worked with."""
         able = list(field)
         began = time.monotonic()
         for turn in itertools.count():
             late = time.monotonic() - began > 60 * self.minutes
             if turn >= least and (self.quick or late or self._precise(works)):
                 return
+            if renewed and turn % 5 == 0:
+                able = renewed(able)
             now = [c for c in able if turn % 3 == 0 or not c.slow]
             base = baseline([c.name for c in able])
             more = 0 if self.quick else max(0, round(math.sqrt(max(len(able) - 1, 0))) - 1)

@@ -7,7 +7,7 @@ from .timing import pseudomedian
 
 @dataclass
 class Target:
-    """`contender`'s pseudomedian in `work` is at most `limit` times `against`'s, or, where `against` is
+    """`contender`'s middle in `work` is at most `limit` times `against`'s, or, where `against` is
     empty, at most `limit` in the work's own unit, or, where `difference` is set, at most `limit`
     more than `against`'s."""
 

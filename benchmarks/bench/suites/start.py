@@ -59,25 +59,36 @@ def _interleaved(bench, field, state, work, arguments, expect):
     for contender in field:
         command = contender.warm(arguments) if state == "warm" else contender.cold(arguments)
         bench.command(title, contender, command)
-    able = [c for c in field
-            if state == "cold" or _warmed_up(bench, c, work, arguments, expect)]
+
+    def renewed(able):
+        return _warmed_up(bench, able, work, arguments, expect)
+
     try:
-        bench.tried(title, able, QUICK.get(work, 0) if bench.quick else 11, one, [title])
+        bench.tried(title, field, QUICK.get(work, 0) if bench.quick else 11, one, [title],
+                    renewed if state == "warm" else None)
     finally:
         for contender in field:
             contender.unmount()
 
 
-def _warmed_up(bench, contender, work, arguments, expect):
-    try:
-        contender.mount()
-        # The first start fills the caches and the second finds them.
-        for _ in range(1 if bench.quick else 2):
-            measure(contender.warm(arguments), expect)
-        return True
-    except Missing as reason:
-        bench.missing(f"{contender.name}: warm {work}", reason)
-        return False
+def _warmed_up(bench, contenders, work, arguments, expect):
+    """Mounts and fills the caches anew: where in memory a file's pages come to lie makes warm starts
+    a tenth faster or slower, and would be one throw of the dice for a whole run. Returns who can."""
+    for contender in contenders:
+        contender.unmount()
+    if not (bench.quick or "caches" in limits()):
+        drop_caches()
+    able = []
+    for contender in contenders:
+        try:
+            contender.mount()
+            # The first start fills the caches and the second finds them.
+            for _ in range(1 if bench.quick else 2):
+                measure(contender.warm(arguments), expect)
+            able.append(contender)
+        except Missing as reason:
+            bench.missing(f"{contender.name}: warm {work}", reason)
+    return able
 
 
 def _mounting(bench, state):
