@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import trees
 from .machine import WORK, Missing, limits, need, sh
-from .timing import CLEAN_ENVIRONMENT, Command
+from .timing import Command
 
 
 class Contender:
@@ -40,7 +40,7 @@ class Contender:
 
     def mount(self):
         if command := self.mount_command():
-            sh(command.script, env={**CLEAN_ENVIRONMENT, **command.environment})
+            sh(command.script, env=command.surroundings())
 
     def unmount(self):
         """Leaves nothing mounted and nothing running, whatever state it was in."""

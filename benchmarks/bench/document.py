@@ -23,9 +23,11 @@ echo 3 >/proc/sys/vm/drop_caches`) and nothing was mounted; the shell, `mount`, 
 read back in, so that no contender is charged for what any running machine has in memory; Pyram's
 own programs and squashfuse's stay cold. The tries of all contenders are interleaved, in a new
 order each round, and go on until the standard error of every ratio is at most {precise:.1%} or the
-time is over that a work gets (`--minutes`). A cell is the pseudomedian, which is the median of all
-pairs' means (Hodges and Lehmann: outliers move it as little as a median, and it needs a third fewer
-tries), half the distance between the quartiles, and the ratio to the baseline (the first column).
+time is over that a work gets (`--minutes`); the baseline, whose noise is in every ratio, has more
+of them, and whose starts take seconds has fewer. A cell is the pseudomedian, which is the median of
+all pairs' means (Hodges and Lehmann: a quarter of the tries may be outliers, and it needs a third
+fewer than a median), half the distance between the quartiles, and the ratio to the baseline (the
+first column).
 """
 
 _BY_HAND = """The commands that were timed stand below each table. They are typed in the project's

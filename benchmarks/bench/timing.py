@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import statistics
+import subprocess
 import time
 from dataclasses import dataclass, field
 
@@ -32,6 +33,14 @@ class Command:
                                for key, value in self.environment.items())
         return f"{assignments} sh -c {shlex.quote(self.script)}".strip()
 
+    def surroundings(self):
+        """All that the script gets to see of an environment."""
+        return {**CLEAN_ENVIRONMENT, **self.environment}
+
+    def started(self, **pipes):
+        """The running process, which is the caller's to end; for what measure() doesn't wait for."""
+        return subprocess.Popen(["sh", "-c", self.script], env=self.surroundings(), **pipes)
+
 
 @dataclass
 class Sample:
@@ -45,7 +54,7 @@ def measure(command, expect=None, timeout=120):
     """Runs the command and waits for it. Raises Missing where it fails, isn't done after `timeout`
     seconds, or prints what is not expected (`expect` is a part of its standard output): a wrong
     answer has no time."""
-    environment = {**CLEAN_ENVIRONMENT, **command.environment}
+    environment = command.surroundings()
     out = os.memfd_create("stdout")
     err = os.memfd_create("stderr")
     with contextlib.ExitStack() as stack:

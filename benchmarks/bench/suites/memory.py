@@ -9,7 +9,6 @@ import time
 from ..cgroups import V2, Group
 from ..machine import SCRIPTS, Missing, drop_caches, limits
 from ..residency import cached, cached_tree, loop_device_of, process
-from ..timing import CLEAN_ENVIRONMENT
 
 TITLE = "Memory"
 CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll", "pyram", "extraction",
@@ -81,9 +80,8 @@ def _one(bench, contender, kind, code, count, turn):
 
 
 def _start(command):
-    return subprocess.Popen(["sh", "-c", command.script], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                            env={**CLEAN_ENVIRONMENT, **command.environment})
+    return command.started(stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL)
 
 
 def _ready(child):

@@ -1,6 +1,7 @@
 """mysql: PyMySQL's queries a second against a MariaDB server of our own, on a socket."""
 
 import contextlib
+import select
 import shlex
 import shutil
 import subprocess
@@ -9,12 +10,13 @@ import time
 from pathlib import Path
 
 from ..machine import SCRIPTS, Missing, need
-from ..timing import CLEAN_ENVIRONMENT, Command
+from ..timing import Command
 from .site import packages
 
 TITLE = "PyMySQL against MariaDB"
 CONTENDERS = ["original", "pyram", "cpython"]
 QUERIES = SCRIPTS / "mysql_queries.py"
+_PATIENCE = 120  # seconds
 
 
 @contextlib.contextmanager
@@ -53,9 +55,8 @@ class Client:
     Ends, and waits for the process's end, as a context manager."""
 
     def __init__(self, command):
-        self._process = subprocess.Popen(
-            ["sh", "-c", command.script], env={**CLEAN_ENVIRONMENT, **command.environment},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._process = command.started(stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
 
     def __enter__(self):
         return self
@@ -66,8 +67,11 @@ class Client:
 
     def line(self):
         """The next one that it says, without its end."""
-        if text := self._process.stdout.readline().strip():
-            return text
+        if not select.select([self._process.stdout], [], [], _PATIENCE)[0]:
+            self._process.kill()
+            raise Missing(f"{QUERIES.name} said nothing for {_PATIENCE} s")
+        if text := self._process.stdout.readline():
+            return text.strip()
         why = self._process.stderr.read().strip().splitlines()
         raise Missing(f"{QUERIES.name} ended: {why[-1] if why else 'no message'}")
 

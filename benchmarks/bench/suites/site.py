@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import trees
 from ..machine import SCRIPTS, WORK, Missing, need, sh
-from ..timing import CLEAN_ENVIRONMENT, Command, measure
+from ..timing import Command, measure
 
 TITLE = "Django under gunicorn"
 CONTENDERS = ["original", "pyram", "cpython"]
@@ -79,8 +79,7 @@ def _serve(bench, contender, wrk, warm_up, seconds):
     bench.command("server", contender, serve, port=port)
     log = WORK / "gunicorn.log"
     with open(log, "w") as complaints:
-        server = subprocess.Popen(["sh", "-c", serve.script], stderr=complaints,
-                                  env={**CLEAN_ENVIRONMENT, **environment})
+        server = serve.started(stderr=complaints)
     try:
         began = time.perf_counter()
         _wait_until_served(server, f"http://127.0.0.1:{port}/json", log)
