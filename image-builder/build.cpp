@@ -8,12 +8,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <span>
+#include <utility>
 
 #include "image-builder/bytecode.h"
-#include "image-builder/elf_closure.h"
-#include "image-builder/elf_relr.h"
-#include "image-builder/elf_unwind.h"
+#include "image-builder/elf_improve.h"
 #include "image-builder/embedded.h"
 #include "image-builder/integrity.h"
 #include "image-builder/layout.h"
@@ -97,27 +95,6 @@ std::int64_t image_time(const ImageTree& image) {
   return image.newest;
 }
 
-// Makes the shared libraries smaller: relocations that the loader would read at every start are
-// packed, where the image's C library knows the packed form (which it says by the name that
-// libraries ask it for), and tables that no Python program needs go.
-void improve_libraries(const ImageTree& image) {
-  const fs::path libc = image.tree / layout::kLibraries / "libc.so.6";
-  const bool packs =
-      fs::exists(libc) && read_file(libc).find("GLIBC_ABI_DT_RELR") != std::string::npos;
-  for (const fs::path& file : elf_files(image.tree)) {
-    const std::string text = read_file(file);
-    const auto view = std::as_bytes(std::span(text));
-    std::vector<std::byte> bytes(view.begin(), view.end());
-    const std::string name = file.lexically_relative(image.tree);
-    const bool packed = packs && pack_relative_relocations(bytes, name).packed != 0;
-    const bool dropped = drop_unwind_tables(bytes, name) != 0;
-    if (!packed && !dropped) continue;
-    const fs::perms mode = fs::status(file).permissions();
-    write_file(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-    fs::permissions(file, mode);
-  }
-}
-
 std::string megabytes(std::uint64_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
@@ -188,7 +165,11 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
     if (package.version.empty()) package.version = image.facts.pypy_version;
   }
   add_licences(source, image);
-  if (options.pack_elf) improve_libraries(image);
+  if (options.pack_elf) {
+    for (std::string& note : improve_libraries(image.tree, options.relocatable)) {
+      image.notes.push_back(std::move(note));
+    }
+  }
   for (const std::string& note : image.notes) progress.note(note);
 
   progress.phase("compiling the modules");

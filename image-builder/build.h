@@ -21,8 +21,9 @@ struct BuildOptions {
   std::vector<std::string> strip;
   std::vector<std::filesystem::path> rules;
   SquashOptions squash;
-  bool pack_elf = true;  // Relative relocations as DT_RELR.
-  bool columns = false;  // Bytecode that knows columns, see compile_modules().
+  bool pack_elf = true;      // Improve the shared libraries, see improve_libraries().
+  bool relocatable = false;  // None of them gets an address of its own.
+  bool columns = false;      // Bytecode that knows columns, see compile_modules().
   bool train = true;
   std::vector<std::string> trainings;  // Scripts, beside the standard ones.
   std::filesystem::path key;           // To sign the image with; may be empty.

@@ -2,32 +2,23 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <optional>
 #include <span>
 #include <utility>
 
+#include "image-builder/elf_edit.h"
 #include "image-builder/elf_file.h"
+#include "image-builder/elf_loaded.h"
 #include "support/error.h"
 
 namespace pyram::builder {
 namespace {
 
-// Newer than some <elf.h>.
-constexpr std::int64_t kDtRelrSize = 35;
-constexpr std::int64_t kDtRelr = 36;
-constexpr std::int64_t kDtRelrEntry = 37;
-
 constexpr char kRelrVersion[] = "GLIBC_ABI_DT_RELR";
-constexpr std::uint64_t kWord = 8;
 constexpr std::uint64_t kBitsPerBitmap = 63;
 
 // Fewer than this are not worth a change.
 constexpr std::uint64_t kFewest = 1000;
-
-std::uint32_t relative_type(std::uint16_t machine) {
-  return machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
-}
 
 // The hash of version names: the one of the System V ABI's hash table.
 std::uint32_t elf_hash(std::string_view name) {
@@ -41,100 +32,25 @@ std::uint32_t elf_hash(std::string_view name) {
   return hash;
 }
 
-template <typename T>
-void append(std::vector<std::byte>& to, const T& value) {
-  const auto bytes = std::as_bytes(std::span(&value, 1));
-  to.insert(to.end(), bytes.begin(), bytes.end());
-}
-
-void pad(std::vector<std::byte>& to, std::size_t alignment) {
-  while (to.size() % alignment != 0) to.push_back(std::byte{0});
-}
-
-template <typename T>
-void put(std::vector<std::byte>& bytes, std::uint64_t offset, const T& value) {
-  if (offset > bytes.size() || sizeof value > bytes.size() - offset) {
-    throw Error(ExitCode::kFailed, "internal error: a write behind an ELF file's end");
-  }
-  std::memcpy(bytes.data() + offset, &value, sizeof value);
-}
-
-std::vector<Elf64_Rela> read_relocations(const ElfView& elf) {
-  const auto address = elf.dynamic_value(DT_RELA);
-  const auto size = elf.dynamic_value(DT_RELASZ);
-  std::vector<Elf64_Rela> result;
-  if (!address || !size || *size == 0) return result;
-  const std::uint64_t offset = elf.file_offset(*address, *size);
-  result.reserve(*size / sizeof(Elf64_Rela));
-  for (std::uint64_t i = 0; i < *size / sizeof(Elf64_Rela); ++i) {
-    result.push_back(elf.at<Elf64_Rela>(offset + i * sizeof(Elf64_Rela)));
-  }
-  return result;
-}
-
-// The writable part of memory that a file's relative relocations make, when it is loaded at `base`:
-// what the loader would have done, so that original and result can be compared.
-std::map<std::uint64_t, std::vector<std::byte>> relocated(std::span<const std::byte> bytes,
-                                                          const std::string& name,
-                                                          std::uint64_t base) {
-  const ElfView elf(bytes, name);
-  std::map<std::uint64_t, std::vector<std::byte>> memory;
-  for (const Elf64_Phdr& segment : elf.program_headers()) {
-    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) == 0) continue;
-    if (segment.p_offset > bytes.size() || segment.p_filesz > bytes.size() - segment.p_offset) {
-      continue;
-    }
-    const auto content = bytes.subspan(segment.p_offset, segment.p_filesz);
-    memory.emplace(segment.p_vaddr, std::vector<std::byte>(content.begin(), content.end()));
-  }
-  // The dynamic section differs on purpose.
-  for (const Elf64_Phdr& segment : elf.program_headers()) {
-    if (segment.p_type != PT_DYNAMIC) continue;
-    for (auto& [start, content] : memory) {
-      if (segment.p_vaddr < start || segment.p_vaddr - start > content.size() ||
-          segment.p_filesz > content.size() - (segment.p_vaddr - start)) {
-        continue;
+// Whether both files make the same memory, wherever they are loaded.
+bool same_program(const std::vector<std::byte>& before, const std::vector<std::byte>& after,
+                  const AddressRange& room, const std::string& name) {
+  const ElfView old_view(before, name);
+  const ElfView new_view(after, name);
+  for (const std::uint64_t bias : {std::uint64_t{0}, std::uint64_t{0x7f1234567000}}) {
+    LoadedElf expected(old_view, before, bias);
+    LoadedElf made(new_view, after, bias);
+    // The tables and the dynamic section differ on purpose.
+    for (LoadedElf* const loaded : {&expected, &made}) {
+      loaded->forget({room.begin + bias, room.end + bias});
+      for (const Elf64_Phdr& segment : old_view.program_headers()) {
+        if (segment.p_type != PT_DYNAMIC) continue;
+        loaded->forget({segment.p_vaddr + bias, segment.p_vaddr + segment.p_filesz + bias});
       }
-      std::fill_n(content.begin() + static_cast<std::ptrdiff_t>(segment.p_vaddr - start),
-                  segment.p_filesz, std::byte{0});
     }
+    if (!expected.same_as(made)) return false;
   }
-  const auto word_at = [&](std::uint64_t address) -> std::byte* {
-    auto segment = memory.upper_bound(address);
-    if (segment == memory.begin()) return nullptr;
-    --segment;
-    const std::uint64_t inside = address - segment->first;
-    if (inside + kWord > segment->second.size()) return nullptr;
-    return segment->second.data() + inside;
-  };
-  if (const auto table = elf.dynamic_value(kDtRelr)) {
-    const std::uint64_t size = elf.dynamic_value(kDtRelrSize).value_or(0);
-    const std::uint64_t offset = elf.file_offset(*table, size);
-    std::vector<std::uint64_t> words;
-    for (std::uint64_t at = 0; at < size; at += kWord) {
-      words.push_back(elf.at<std::uint64_t>(offset + at));
-    }
-    for (const std::uint64_t address : decode_relr(words)) {
-      std::byte* const word = word_at(address);
-      if (word == nullptr) return {};
-      std::uint64_t value = 0;
-      std::memcpy(&value, word, kWord);
-      value += base;
-      std::memcpy(word, &value, kWord);
-    }
-  }
-  const std::uint32_t relative = relative_type(elf.header().e_machine);
-  for (const Elf64_Rela& relocation : read_relocations(elf)) {
-    std::byte* const word = word_at(relocation.r_offset);
-    if (word == nullptr) continue;
-    // Of the others, what they say is compared: a change would show.
-    const std::uint64_t value =
-        ELF64_R_TYPE(relocation.r_info) == relative
-            ? base + static_cast<std::uint64_t>(relocation.r_addend)
-            : relocation.r_info * 31 + static_cast<std::uint64_t>(relocation.r_addend);
-    std::memcpy(word, &value, kWord);
-  }
-  return memory;
+  return true;
 }
 
 // The version needs with one more of libc.so.6; nothing where there are none of it.
@@ -371,11 +287,9 @@ RelrResult pack_relative_relocations(std::vector<std::byte>& bytes, const std::s
                 {moved(room_address, 0, rela_size), moved(names_address, names_at, new_names_size),
                  moved(needs_address, needs_at, needs->size())});
 
-  for (const std::uint64_t base : {std::uint64_t{0}, std::uint64_t{0x7f1234567000}}) {
-    if (relocated(bytes, name, base) != relocated(result, name, base)) {
-      throw Error(ExitCode::kFailed, "internal error: packing the relocations of " + quote(name) +
-                                         " would change the library; build with --no-elf-packing");
-    }
+  if (!same_program(bytes, result, {room_address, room_address + room_size}, name)) {
+    throw Error(ExitCode::kFailed, "internal error: packing the relocations of " + quote(name) +
+                                       " would change the library; build with --no-elf-packing");
   }
   bytes = std::move(result);
   return {addresses.size(), room_size - used};

@@ -17,6 +17,7 @@
   extern "C" const char pyram_embedded_##name##_end[]
 
 PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
+PYRAM_EMBED(self_relocation, PYRAM_SELF_RELOCATION);
 PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
@@ -39,6 +40,11 @@ std::string_view between(const char* begin, const char* end) {
 std::span<const std::byte> trampoline() {
   return std::as_bytes(
       std::span(between(pyram_embedded_trampoline, pyram_embedded_trampoline_end)));
+}
+
+std::span<const std::byte> self_relocation() {
+  return std::as_bytes(
+      std::span(between(pyram_embedded_self_relocation, pyram_embedded_self_relocation_end)));
 }
 
 std::string_view default_rules() { return between(pyram_embedded_rules, pyram_embedded_rules_end); }

@@ -10,6 +10,9 @@ namespace pyram::builder {
 // The ELF program that becomes bin/pypy3 of an image (trampoline.cpp).
 [[nodiscard]] std::span<const std::byte> trampoline();
 
+// Machine code that relocates a library (self_relocation.cpp); a SelfRelocation belongs behind it.
+[[nodiscard]] std::span<const std::byte> self_relocation();
+
 // The table of what is left out of images (strip.rules).
 [[nodiscard]] std::string_view default_rules();
 

@@ -62,6 +62,9 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
       ->capture_default_str();
   command->add_flag("!--no-elf-packing", options.pack_elf,
                     "leave the shared libraries as they are: their relocations, tables and order");
+  command->add_flag("--relocatable", options.relocatable,
+                    "give no library an address of its own: each start then relocates the "
+                    "interpreter, at an address that nobody knows before");
   command->add_flag(
       "--columns", options.columns,
       "keep the columns in the bytecode (carets in tracebacks of the image's modules)");

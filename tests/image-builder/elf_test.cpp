@@ -1,6 +1,8 @@
 // The ELF reader, the closure and the packing of relocations, on libraries that the compiler of
 // this machine makes.
 #include <dlfcn.h>
+#include <link.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,6 +12,7 @@
 
 #include "image-builder/elf_closure.h"
 #include "image-builder/elf_file.h"
+#include "image-builder/elf_fixed_address.h"
 #include "image-builder/elf_order.h"
 #include "image-builder/elf_relr.h"
 #include "image-builder/elf_unwind.h"
@@ -125,6 +128,222 @@ TEST_CASE("a library with packed relocations is loaded with the same data") {
     CHECK(pack_relative_relocations(bytes, "packed.so").packed == 0);
     CHECK(bytes == once);
   }
+}
+
+namespace {
+
+constexpr std::uint64_t kAddress = std::uint64_t{0x1234600000};
+
+void write_bytes(const fs::path& file, const std::vector<std::byte>& bytes) {
+  pyram::write_file(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
+// The bytes of `library` at kAddress.
+std::vector<std::byte> fixed(const fs::path& library) {
+  std::vector<std::byte> bytes = bytes_of(library);
+  const FixedAddress result = fix_address(bytes, kAddress, library.filename());
+  INFO(result.why_not);
+  REQUIRE(result.relocations > 3000);
+  return bytes;
+}
+
+// How far it is from its address.
+std::uint64_t bias_of(void* library) {
+  link_map* map = nullptr;
+  REQUIRE(::dlinfo(library, RTLD_DI_LINKMAP, static_cast<void*>(&map)) == 0);
+  return map->l_addr;
+}
+
+// Constructors, thread-local pointers, a read-only table and calls through the table of slots: what
+// the relocating code has to be in time for.
+constexpr char kMore[] = R"(
+#include <string.h>
+#define EXPORTED __attribute__((visibility("default")))
+static int ready;
+static void* const* seen[] = {fixed, fixed + 1, fixed + 2};
+__attribute__((constructor)) static void construct(void) {
+  ready = seen[1][0] == fixed[1] && strlen((char*)table[0]) == 0;
+}
+__thread char* local = text + 5;
+__thread char* volatile other[] = {text + 1, text + 2};
+EXPORTED int check(void) {
+  return ready + 2 * (local == text + 5 && other[1] == text + 2) + 4 * (odd.p == text) +
+         8 * (strcmp("a", "b") < 0);
+}
+static unsigned long relative(void* p) {
+  unsigned long distance = (unsigned long)p - (unsigned long)text;
+  return distance < sizeof text ? distance + 1000000 : (unsigned long)p;
+}
+EXPORTED unsigned long sum(void) {
+  unsigned long result = 0;
+  for (unsigned long i = 0; i < table_size; ++i) result = result * 7 + relative(table[i]);
+  for (unsigned long i = 0; i < fixed_size; ++i) result = result * 7 + relative(fixed[i]);
+  return result + (function == (void*)malloc);
+}
+// A program may have a copy of it: it is left to the loader.
+EXPORTED char* exported[] = {text + 3};
+)";
+
+// Nothing is exported but what says so: of what a program may have a copy the loader takes care.
+const std::vector<std::string> kHidden{"-fvisibility=hidden"};
+
+std::vector<std::string> with_hidden(std::vector<std::string> options) {
+  options.insert(options.end(), kHidden.begin(), kHidden.end());
+  return options;
+}
+
+unsigned long sum_of(void* library) {
+  return reinterpret_cast<unsigned long (*)()>(::dlsym(library, "sum"))();
+}
+
+}  // namespace
+
+TEST_CASE("a library at a fixed address has the same data there, and anywhere else") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "tables.c") << kTables << kMore;
+  // Its own DT_INIT and none; bound at once and when called; with and without RELRO.
+  const auto options =
+      GENERATE(std::vector<std::string>{"-Wl,-z,lazy"}, std::vector<std::string>{"-Wl,-z,now"},
+               std::vector<std::string>{"-Wl,-z,norelro", "-Wl,-z,lazy"},
+               std::vector<std::string>{"-nostartfiles", "-Wl,-z,lazy"},
+               std::vector<std::string>{"-ftls-model=initial-exec"},
+               std::vector<std::string>{"-Wl,--hash-style=sysv"},
+               std::vector<std::string>{"-Wl,-z,noseparate-code"});
+  const fs::path original = folder / "original.so";
+  compile(folder / "tables.c", original, with_hidden(options));
+  write_bytes(folder / "first.so", fixed(original));
+  fs::copy_file(folder / "first.so", folder / "second.so");
+
+  const Library before(::dlopen(original.c_str(), RTLD_NOW | RTLD_LOCAL));
+  REQUIRE(before);
+  // Whatever lies at the address keeps the library away from it.
+  void* const occupied = ::mmap(reinterpret_cast<void*>(kAddress), 4096, PROT_NONE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  REQUIRE(occupied == reinterpret_cast<void*>(kAddress));
+  const Library elsewhere(::dlopen((folder / "second.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  if (!elsewhere) FAIL(::dlerror());
+  CHECK(bias_of(elsewhere.get()) != 0);
+  REQUIRE(::munmap(occupied, 4096) == 0);
+  const Library there(::dlopen((folder / "first.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  if (!there) FAIL(::dlerror());
+
+  for (void* const after : {there.get(), elsewhere.get()}) {
+    INFO("at " << std::hex << bias_of(after));
+    CHECK(sum_of(before.get()) == sum_of(after));
+    CHECK(**static_cast<char**>(::dlsym(after, "exported")) == 0);
+    CHECK(reinterpret_cast<int (*)()>(::dlsym(after, "check"))() == 15);
+  }
+}
+
+TEST_CASE("a library at a fixed address can be laid out by use, and comes to be loaded there") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "tables.c") << kTables << kMore;
+  compile(folder / "tables.c", folder / "original.so", kHidden);
+  const auto ordered =
+      order_pages(fixed(folder / "original.so"), {{{0, 4096}, {20000, 9000}}}, "f");
+  REQUIRE(ordered);
+  write_bytes(folder / "ordered.so", ordered->bytes);
+  const Library library(::dlopen((folder / "ordered.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  if (!library) FAIL(::dlerror());
+  CHECK(reinterpret_cast<int (*)()>(::dlsym(library.get(), "check"))() == 15);
+  // glibc before 2.36 asks for the address only when the program has one too; then it is elsewhere.
+  if (bias_of(library.get()) != 0) PYRAM_SKIP("this glibc doesn't ask for a library's address");
+}
+
+TEST_CASE("libraries that cannot have a fixed address are left as they are, and it is said why") {
+  const TemporaryFolder folder;
+  struct Kind {
+    std::string source;
+    std::vector<std::string> options;
+    std::string why;
+  };
+  const auto kind = GENERATE(
+      Kind{"static int a(void) { return 1; } static void* pick(void) { return a; }\n"
+           "int f(void) __attribute__((ifunc(\"pick\"), visibility(\"default\")));\n",
+           {},
+           "IFUNC"},
+      Kind{"static int a(void) { return 1; } static void* pick(void) { return a; }\n"
+           "static int f(void) __attribute__((ifunc(\"pick\"))); int g(void) { return f(); }\n",
+           {},
+           "of the kind"},
+      Kind{"", {"-Wl,-Ttext-segment=0x700000000"}, "already"},
+      Kind{"__asm__(\".text; .quad text\");\n", {"-Wl,-z,notext"}, "code is relocated"},
+      Kind{"char* more[] = {text};\n",
+           {"-nostartfiles", "-Wl,--spare-dynamic-tags=0"},
+           "spare room"});
+  std::ofstream(folder / "kind.c") << kTables << kind.source;
+  compile(folder / "kind.c", folder / "kind.so", with_hidden(kind.options));
+  std::vector<std::byte> bytes = bytes_of(folder / "kind.so");
+  const std::vector<std::byte> before = bytes;
+  const FixedAddress result = fix_address(bytes, kAddress, "kind.so");
+  CHECK(result.relocations == 0);
+  INFO(result.why_not);
+  CHECK(result.why_not.find(kind.why) != std::string::npos);
+  CHECK((bytes == before));
+}
+
+TEST_CASE("where code ends with its page, the relocating code has another place") {
+  const TemporaryFolder folder;
+  // Code of every size modulo a page, in steps; some leave no room behind it.
+  bool was_moved = false;
+  for (int size = 0; size < 4096; size += 256) {
+    std::ofstream(folder / "tables.c")
+        << kTables << kMore << "__asm__(\".text; .fill " << size << ", 1, 0x90\");\n";
+    compile(folder / "tables.c", folder / "original.so", kHidden);
+    const std::vector<std::byte> bytes = fixed(folder / "original.so");
+    const ElfView view(bytes, "fixed.so");
+    const auto headers = view.program_headers();
+    const auto code = std::find_if(headers.begin(), headers.end(), [&](const Elf64_Phdr& header) {
+      const std::uint64_t init = *view.dynamic_value(DT_INIT);
+      return header.p_type == PT_LOAD && init >= header.p_vaddr &&
+             init < header.p_vaddr + header.p_filesz;
+    });
+    REQUIRE(code != headers.end());
+    CHECK((code->p_flags & PF_X) != 0);
+    CHECK((code->p_flags & PF_W) == 0);
+    was_moved |= code->p_offset == 0;
+    write_bytes(folder / "fixed.so", bytes);
+    void* const occupied = ::mmap(reinterpret_cast<void*>(kAddress), 4096, PROT_NONE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    const Library library(::dlopen((folder / "fixed.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+    if (!library) FAIL(::dlerror());
+    CHECK(reinterpret_cast<int (*)()>(::dlsym(library.get(), "check"))() == 15);
+    REQUIRE(::munmap(occupied, 4096) == 0);
+  }
+  CHECK(was_moved);
+}
+
+TEST_CASE("addresses neither overlap nor leave the space that is theirs") {
+  std::mt19937_64 random(5);
+  for (int round = 0; round < 300; ++round) {
+    std::map<std::string, std::uint64_t> sizes;
+    for (int i = 0; i < 30; ++i) sizes[std::to_string(i)] = random() % (std::uint64_t{1} << 28);
+    std::vector<AddressSpan> spans;
+    for (int i = 0; i < 5; ++i) {
+      const std::uint64_t begin = kLowestAddress + random() % (std::uint64_t{1} << 37);
+      spans.push_back({begin, begin + random() % (std::uint64_t{1} << 28)});
+    }
+    const auto addresses = choose_addresses(sizes, spans, random());
+    if (addresses.empty()) continue;  // The beginning was chosen too near to the end.
+    REQUIRE(addresses.size() == sizes.size());
+    for (const auto& [name, address] : addresses) {
+      CHECK(address % kAddressUnit == 0);
+      CHECK(address >= kLowestAddress);
+      CHECK(address + sizes[name] <= kHighestAddress);
+      spans.push_back({address, address + sizes[name]});
+    }
+    std::sort(spans.begin() + 5, spans.end(),
+              [](const AddressSpan& a, const AddressSpan& b) { return a.begin < b.begin; });
+    for (std::size_t i = 5; i < spans.size(); ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        CHECK((spans[i].begin >= spans[j].end || spans[j].begin >= spans[i].end || j >= 5));
+      }
+      if (i > 5) CHECK(spans[i].begin >= spans[i - 1].end);
+    }
+  }
+  const auto once = choose_addresses({{"a", 1}, {"b", 1}}, {}, 77);
+  CHECK(once == choose_addresses({{"a", 1}, {"b", 1}}, {}, 77));
+  CHECK(once != choose_addresses({{"a", 1}, {"b", 1}}, {}, 78));
 }
 
 TEST_CASE("a library whose pages lie in another order is loaded as the same program") {
@@ -258,6 +477,8 @@ TEST_CASE("a broken ELF file is an error, never a crash") {
       const ElfFacts facts = ElfView(bad, "bad.so").facts();
       (void)order_pages(bad, {{{0, 5000}}}, "bad.so");
       if (round % 4 == 0) (void)drop_unwind_tables(bad, "bad.so");
+      std::vector<std::byte> at_address = bad;
+      (void)fix_address(at_address, kAddress, "bad.so");
       (void)pack_relative_relocations(bad, "bad.so");
     } catch (const pyram::Error& error) {
       CHECK(std::string(error.what()).find('\n') == std::string::npos);
