@@ -144,18 +144,21 @@ class SameEveryTime {
   cpu_set_t processors_{};
 };
 
-// Of a program of ours nothing but what it needs; of somebody's all that he has set.
-std::vector<std::string> training_environment(const Training& training) {
-  std::vector<std::string> result = {"PYTHONHASHSEED=0"};
+// The environments that a training runs in. What a start reads depends on a few variables: where
+// none names a locale or a home, the interpreter looks for both. A program of ours runs with them,
+// as in a shell, and without, as in a service; somebody's own with all that he has set.
+std::vector<std::vector<std::string>> training_environments(const Training& training) {
   if (training.standard) {
-    result.insert(result.end(), {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC0",
-                                 "HOME=/", "TMPDIR=/tmp"});
-    return result;
+    const std::vector<std::string> bare = {"PYTHONHASHSEED=0", "PATH=/usr/local/bin:/usr/bin:/bin"};
+    std::vector<std::string> usual = bare;
+    usual.insert(usual.end(), {"LC_ALL=C.UTF-8", "TZ=UTC0", "HOME=/", "TMPDIR=/tmp"});
+    return {usual, bare};
   }
+  std::vector<std::string> own = {"PYTHONHASHSEED=0"};
   for (char** entry = environ; *entry != nullptr; ++entry) {
-    if (!std::string_view(*entry).starts_with("PYTHONHASHSEED=")) result.emplace_back(*entry);
+    if (!std::string_view(*entry).starts_with("PYTHONHASHSEED=")) own.emplace_back(*entry);
   }
-  return result;
+  return {own};
 }
 
 // The same at every build, since a program's path is part of what it works with: it decides how
@@ -176,7 +179,7 @@ void remove_entries() noexcept {
 }
 
 // Files of which the loader maps a start's pages out of many others.
-constexpr std::uintmax_t kLargeElf = std::uintmax_t{16} << 20;
+constexpr std::uintmax_t kLargeElf = std::uintmax_t{512} << 10;
 
 // Ranges that follow each other, made one.
 std::vector<HotRange> joined(const std::vector<HotRange>& ranges) {
@@ -261,14 +264,16 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
     Command command;
     command.arguments = {(folder / layout::kInterpreter).native()};
     command.arguments.insert(command.arguments.end(), training.words.begin(), training.words.end());
-    command.environment = training_environment(training);
-    const Outcome outcome = run(command);
-    mount.unmount();
-    if (!outcome.ok()) {
-      throw Error(ExitCode::kFailed, "the training with " + quote(training.name) + " ended with " +
-                                         std::to_string(outcome.status) + ": " +
-                                         outcome.last_line());
+    for (const std::vector<std::string>& environment : training_environments(training)) {
+      command.environment = environment;
+      const Outcome outcome = run(command);
+      if (!outcome.ok()) {
+        throw Error(ExitCode::kFailed, "the training with " + quote(training.name) +
+                                           " ended with " + std::to_string(outcome.status) + ": " +
+                                           outcome.last_line());
+      }
     }
+    mount.unmount();
     // A record is a hot list of one group.
     result.push_back(parse_hot_list(read_file(file)).front().ranges);
   }
