@@ -11,8 +11,9 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 // Fewer pages than this that are less wanted than both neighbours stay with them: every run costs
-// the loader a system call and the kernel a mapping, at every start.
-constexpr std::size_t kSmallestGap = 4;
+// the loader a system call and the kernel a mapping, at every start. Each such page costs a cold
+// start its decompression. docs/image-format.md has the figures that this was chosen by.
+constexpr std::size_t kSmallestGap = 8;
 
 std::uint64_t page_down(std::uint64_t value) { return value & ~(kPage - 1); }
 std::uint64_t page_up(std::uint64_t value) { return page_down(value + kPage - 1); }
