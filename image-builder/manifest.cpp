@@ -1,9 +1,11 @@
 #include "image-builder/manifest.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <set>
 
 #include "image-builder/digest.h"
+#include "image-builder/elf_improve.h"
 #include "image-builder/licences.h"
 #include "support/image_layout.h"
 
@@ -31,6 +33,12 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
                       {"stdlib", image.folders.stdlib},
                       {"sites", image.folders.sites}};
   result["libraries"] = image.libraries;
+  result["addresses"] = nlohmann::json::object();
+  for (const auto& [path, address] : fixed_addresses(image.tree)) {
+    char text[sizeof "0x" + 16];
+    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(address));
+    result["addresses"][path] = text;
+  }
   result["modules_compiled"] = parts.bytecode.compiled;
   result["not_compiled"] = parts.bytecode.not_python;
 
