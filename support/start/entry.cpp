@@ -75,7 +75,7 @@ pyram_advise() {
   advise(__ehdr_start, _end, MADV_RANDOM);
   // From Linux 6.16 on, code is read on to the end of its mapping all the same. Where the advice
   // differs a mapping ends, and code is in no core dump anyway.
-  constexpr std::ptrdiff_t kPiece = 128 << 10;
+  constexpr std::ptrdiff_t kPiece = 64 << 10;
   for (const std::byte* piece = pyram_hot_code_end; __etext - piece > kPiece; piece += 2 * kPiece) {
     advise(piece, piece + kPiece, MADV_DONTDUMP);
   }

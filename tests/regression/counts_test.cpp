@@ -241,9 +241,9 @@ TEST_CASE("a cold start reads little of our programs") {
   fs::permissions(runtime, fs::perms::owner_all);
   const auto outcome = pyram::run(
       {.arguments = {programs[0], "-c", "pass"},
-       .environment = std::vector<std::string>{
-           "PATH=/usr/bin:/bin", "HOME=/nonexistent", "XDG_RUNTIME_DIR=" + runtime.native(),
-           "PYRAM_IMAGE=" + default_image().native(), "PYRAM_BACKEND=fuse"}});
+       .environment = std::vector<std::string>{"PATH=/usr/bin:/bin", "HOME=/nonexistent",
+                                               "XDG_RUNTIME_DIR=" + runtime.native(),
+                                               "PYRAM_IMAGE=" + default_image().native()}});
   const std::uint64_t launcher = cached_pages(programs[0]);
   const std::uint64_t daemon = cached_pages(programs[1]);
   unmount_below(runtime);
