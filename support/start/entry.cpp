@@ -14,6 +14,7 @@
 #include <cstdint>
 
 // The linker's: where things lie in memory.
+// NOLINTBEGIN(bugprone-reserved-identifier)
 extern "C" {
 [[gnu::visibility("hidden")]] extern const std::byte __ehdr_start[];
 [[gnu::visibility("hidden")]] extern const std::byte pyram_hot_code_end[];
@@ -24,6 +25,7 @@ extern "C" {
 [[gnu::visibility("hidden")]] extern const std::byte pyram_data_end[];
 [[gnu::visibility("hidden")]] extern const std::byte _end[];
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 #if defined(__x86_64__)
 __asm__(

@@ -66,6 +66,7 @@ struct Counts {
 // Page faults of a command that ends well.
 std::uint64_t page_faults(std::vector<std::string> arguments) {
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (auto& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
   char path[] = "PATH=/usr/bin:/bin";
