@@ -13,8 +13,8 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -29,6 +29,7 @@
 #include "fusefs/worker_process.h"
 #include "support/error.h"
 #include "support/io.h"
+#include "support/text.h"
 
 namespace pyram {
 namespace {
@@ -60,8 +61,8 @@ std::string own_program() {
 // How it was called: of a program that is ours among other things, also what tells it to be ours.
 std::vector<std::string> own_command_line() {
   std::vector<std::string> words;
-  std::istringstream text(read_file("/proc/self/cmdline"));
-  for (std::string word; std::getline(text, word, '\0');) words.push_back(word);
+  const std::string text = read_file("/proc/self/cmdline");
+  for (std::string_view rest = text; !rest.empty();) words.emplace_back(take_part(rest, '\0'));
   return words;
 }
 

@@ -22,9 +22,8 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
-// Most of these files aren't there, which is no exception: the first that is thrown has a static
-// program's unwinder sort all of its tables, 15 million instructions between mount and first
-// answer.
+// Most of these files aren't there, which is no exception: what unwinds one would be read from the
+// disk between mount and first answer.
 std::optional<std::string> contents(const fs::path& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return std::nullopt;

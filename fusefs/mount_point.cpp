@@ -11,7 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <sstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +19,7 @@
 #include "support/error.h"
 #include "support/io.h"
 #include "support/process.h"
+#include "support/text.h"
 
 namespace pyram {
 namespace {
@@ -134,13 +135,13 @@ UniqueFd open_device() {
 
 // Throws nothing but an errno value.
 int mount_directly(const MountRequest& request, const fs::path& folder, int device) {
-  std::ostringstream data;
-  data << "fd=" << device << ",rootmode=40000,user_id=" << ::getuid() << ",group_id=" << ::getgid()
-       << ",default_permissions";
-  if (request.allow_other) data << ",allow_other";
+  std::string data = "fd=" + std::to_string(device) +
+                     ",rootmode=40000,user_id=" + std::to_string(::getuid()) +
+                     ",group_id=" + std::to_string(::getgid()) + ",default_permissions";
+  if (request.allow_other) data += ",allow_other";
   unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV;
   if (request.no_exec) flags |= MS_NOEXEC;
-  if (::mount(request.source.c_str(), folder.c_str(), kType, flags, data.str().c_str()) == 0) {
+  if (::mount(request.source.c_str(), folder.c_str(), kType, flags, data.c_str()) == 0) {
     return 0;
   }
   return errno;
@@ -234,19 +235,22 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
 }  // namespace
 
 std::optional<MountEntry> find_mount(const fs::path& folder) {
-  std::istringstream lines(read_file("/proc/self/mountinfo"));
+  // ID PARENT DEVICE ROOT PLACE OPTIONS [TAG...] - TYPE SOURCE OPTIONS
+  constexpr std::size_t kDeviceField = 2;
+  constexpr std::size_t kPlaceField = 4;
+  const std::string text = read_file("/proc/self/mountinfo");
   std::optional<MountEntry> found;
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream fields(line);
-    std::string id, parent, root, place, word;
-    MountEntry entry;
-    fields >> id >> parent >> entry.device >> root >> place;
-    if (unescape(place) != folder.native()) continue;
-    while (fields >> word && word != "-") {
+  for (std::string_view lines = text; !lines.empty();) {
+    std::string_view line = take_part(lines, '\n');
+    std::array<std::string_view, kPlaceField + 1> fields;
+    for (std::string_view& field : fields) field = take_part(line, ' ');
+    if (unescape(fields[kPlaceField]) != folder.native()) continue;
+    while (!line.empty() && take_part(line, ' ') != "-") {
     }
-    fields >> entry.type >> entry.source;
-    entry.source = unescape(entry.source);
-    found = std::move(entry);
+    const std::string_view type = take_part(line, ' ');
+    found = MountEntry{.device = std::string(fields[kDeviceField]),
+                       .type = std::string(type),
+                       .source = unescape(take_part(line, ' '))};
   }
   return found;
 }

@@ -4,8 +4,9 @@
 
 #include <array>
 #include <cstdio>
-#include <sstream>
+#include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace pyram {
@@ -36,9 +37,15 @@ std::string describe_status(const DaemonFacts& facts, const Statistics& statisti
   using std::chrono::duration_cast;
   using std::chrono::milliseconds;
   const auto up = duration_cast<milliseconds>(std::chrono::steady_clock::now() - facts.started);
-  std::ostringstream out;
+  std::string out;
   const auto line = [&](std::string_view name, const auto& value) {
-    out << name << '=' << value << '\n';
+    out.append(name).push_back('=');
+    if constexpr (std::is_integral_v<std::remove_reference_t<decltype(value)>>) {
+      out.append(std::to_string(value));
+    } else {
+      out.append(value);
+    }
+    out.push_back('\n');
   };
   line("version", PYRAM_VERSION);
   line("image", facts.image);
@@ -73,7 +80,7 @@ std::string describe_status(const DaemonFacts& facts, const Statistics& statisti
   line("cache_joins", statistics.cache_joins.value());
   line("prefetch_total_bytes", statistics.prefetch_total.load());
   line("prefetch_done_bytes", statistics.prefetch_done.load());
-  return std::move(out).str();
+  return out;
 }
 
 }  // namespace pyram

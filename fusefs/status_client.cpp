@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <sstream>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "fusefs/status.h"
 #include "support/error.h"
+#include "support/text.h"
 #include "support/unique_fd.h"
 
 namespace pyram {
@@ -39,14 +41,14 @@ bool is_gauge(std::string_view name) {
          name.starts_with("prefetch_") || name.starts_with("uptime_");
 }
 
-void write_text(std::ostream& out, std::string_view name, std::string_view value) {
+void write_text(std::string& out, std::string_view name, std::string_view value) {
   std::string label(name);
   std::ranges::replace(label, '_', ' ');
   label.resize(std::max<std::size_t>(label.size(), 26), ' ');
-  out << label << ' ' << value << '\n';
+  out.append(label).append(" ").append(value).append("\n");
 }
 
-void write_prometheus(std::ostream& out, std::string_view name, std::string_view value,
+void write_prometheus(std::string& out, std::string_view name, std::string_view value,
                       std::string_view mount_point) {
   if (!is_number(value)) return;
   std::string labels = "{mount=" + json_string(mount_point);
@@ -57,7 +59,8 @@ void write_prometheus(std::ostream& out, std::string_view name, std::string_view
     labels += ",kind=" + json_string(name.substr(kRequests.size()));
     metric = "pyram_requests";
   }
-  out << metric << (is_gauge(name) ? "" : "_total") << labels << "} " << value << '\n';
+  out.append(metric).append(is_gauge(name) ? "" : "_total").append(labels).append("} ");
+  out.append(value).append("\n");
 }
 
 }  // namespace
@@ -101,23 +104,23 @@ void reload_worker(const std::filesystem::path& mount_point) {
 }
 
 std::string format_status(const std::string& lines, StatusFormat format) {
-  std::istringstream in(lines);
-  std::ostringstream out;
-  std::string mount_point;
-  std::string separator = "{";
-  for (std::string line; std::getline(in, line);) {
+  std::string out;
+  std::string_view mount_point;
+  std::string_view separator = "{";
+  for (std::string_view rest = lines; !rest.empty();) {
+    const std::string_view line = take_part(rest, '\n');
     const std::size_t equals = line.find('=');
-    if (equals == std::string::npos) continue;
-    const std::string name = line.substr(0, equals);
-    const std::string value = line.substr(equals + 1);
+    if (equals == std::string_view::npos) continue;
+    const std::string_view name = line.substr(0, equals);
+    const std::string_view value = line.substr(equals + 1);
     if (name == "mount_point") mount_point = value;
     switch (format) {
       case StatusFormat::kText:
         write_text(out, name, value);
         break;
       case StatusFormat::kJson:
-        out << separator << "\n  " << json_string(name) << ": "
-            << (is_number(value) ? value : json_string(value));
+        out.append(separator).append("\n  ").append(json_string(name)).append(": ");
+        out.append(is_number(value) ? std::string(value) : json_string(value));
         separator = ",";
         break;
       case StatusFormat::kPrometheus:
@@ -125,8 +128,8 @@ std::string format_status(const std::string& lines, StatusFormat format) {
         break;
     }
   }
-  if (format == StatusFormat::kJson) out << "\n}\n";
-  return std::move(out).str();
+  if (format == StatusFormat::kJson) out += "\n}\n";
+  return out;
 }
 
 }  // namespace pyram

@@ -1,15 +1,22 @@
 // What a start costs, in counts that a busy machine doesn't change.
 #include "tests/regression/counts.h"
 
+#include <fcntl.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <regex>
+#include <vector>
 
 #include "support/image_layout.h"
 #include "support/io.h"
+#include "support/unique_fd.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/mount.h"
@@ -59,6 +66,7 @@ struct Counts {
 // Page faults of a command that ends well.
 std::uint64_t page_faults(std::vector<std::string> arguments) {
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (auto& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
   char path[] = "PATH=/usr/bin:/bin";
@@ -78,6 +86,45 @@ std::uint64_t instructions(const fs::path& dump) {
   std::smatch found;
   REQUIRE(std::regex_search(text, found, std::regex("totals: ([0-9]+)")));
   return std::stoull(found[1]);
+}
+
+// Pages of a file that are in the kernel's page cache.
+std::uint64_t cached_pages(const fs::path& path) {
+  const pyram::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(file);
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t size = fs::file_size(path);
+  const auto unmap = [size](void* memory) { ::munmap(memory, size); };
+  // Mapped, but not touched.
+  void* const memory = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.get(), 0);
+  REQUIRE(memory != MAP_FAILED);
+  const std::unique_ptr<void, decltype(unmap)> mapping(memory, unmap);
+  std::vector<unsigned char> pages((size + page - 1) / page);
+  REQUIRE(::mincore(memory, size, pages.data()) == 0);
+  return static_cast<std::uint64_t>(
+      std::ranges::count_if(pages, [](unsigned char state) { return (state & 1U) != 0; }));
+}
+
+// A copy of one of our programs, which the page cache has nothing of where that can be had.
+fs::path cold_copy(const std::string& name, const fs::path& folder) {
+  fs::copy_file(program(name), folder / name);
+  const pyram::UniqueFd file(::open((folder / name).c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(file);
+  // Only what is on the disk can be let go of.
+  REQUIRE(::fsync(file.get()) == 0);
+  REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
+  return folder / name;
+}
+
+// Where the launcher mounted something below `folder`, unmounts it.
+void unmount_below(const fs::path& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (!pyram::test::is_mounted(entry.path())) continue;
+    const auto unmounted =
+        pyram::run({.arguments = {program("pyram-mount"), "--unmount", entry.path().native()}});
+    CHECK(unmounted.status == 0);
+    break;
+  }
 }
 
 }  // namespace
@@ -134,17 +181,10 @@ TEST_CASE("the launcher executes no more instructions than recorded") {
                                 "--callgrind-out-file=" + counted.native(), "--dump-before=execve",
                                 program("pyram"), "-c", "pass"},
                   .environment = environment});
-  for (const auto& entry : fs::recursive_directory_iterator(folder.path())) {
-    if (pyram::test::is_mounted(entry.path())) {
-      const auto unmounted =
-          pyram::run({.arguments = {program("pyram-mount"), "--unmount", entry.path().native()}});
-      CHECK(unmounted.status == 0);
-      break;
-    }
-  }
+  unmount_below(folder.path());
   INFO(outcome.errors);
   REQUIRE(outcome.status == 0);
-  // From gcc 13 on, a static program sorts its unwinding tables before main.
+  // Recorded when a static program of gcc 13 sorted its unwinding tables before main.
   check_count(__GNUC__ < 13 ? "launcher, warm: instructions"
                             : "launcher, warm, gcc 13 or newer: instructions",
               // The dump before execve: what was executed of the launcher, from its first
@@ -155,12 +195,11 @@ TEST_CASE("the launcher executes no more instructions than recorded") {
 TEST_CASE("a mount executes no more instructions than recorded") {
   PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
   if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
-  if (__GNUC__ >= 13) PYRAM_SKIP("recorded with gcc 12; newer ones sort the tables before main");
+  if (__GNUC__ >= 13) PYRAM_SKIP("recorded with gcc 12");
   const TemporaryFolder folder;
   const auto counted = folder / "callgrind";
   fs::create_directory(folder / "mount");
-  // One process, from the first instruction to the end of an unused mount. An exception on the way,
-  // and be it caught, would be 15 million: the unwinder sorts its tables for the first.
+  // One process, from the first instruction to the end of an unused mount.
   const auto outcome = pyram::run(
       {.arguments = {"valgrind", "--tool=callgrind", "--callgrind-out-file=" + counted.native(),
                      program("pyram-mount"), "-f", "-o", "nosupervisor,noconfine", "--prefetch",
@@ -168,4 +207,52 @@ TEST_CASE("a mount executes no more instructions than recorded") {
   INFO(outcome.errors);
   REQUIRE(outcome.status == 0);
   check_count("mount: instructions", instructions(counted));
+}
+
+TEST_CASE("a failing start executes no more instructions than recorded") {
+  PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
+  if (PYRAM_TEST_STATIC == 0) PYRAM_SKIP("recorded of a static program");
+  if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
+  const TemporaryFolder folder;
+  const auto counted = folder / "callgrind";
+  // An unwinder without a sorted table of the program makes one for the first exception: millions.
+  const auto outcome = pyram::run(
+      {.arguments = {"valgrind", "--tool=callgrind", "--callgrind-out-file=" + counted.native(),
+                     program("pyram"), "--image", "/nonexistent.sqfs", "-c", "pass"},
+       .environment = std::vector<std::string>{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}});
+  INFO(outcome.errors);
+  REQUIRE(outcome.status == static_cast<int>(pyram::ExitCode::kLauncherFailed));
+  check_count("launcher, no such image: instructions", instructions(counted));
+}
+
+TEST_CASE("a cold start reads little of our programs") {
+  PYRAM_SKIP_WITH_SANITIZERS("these programs are not laid out for it");
+  if (PYRAM_TEST_STATIC == 0) PYRAM_SKIP("only static programs are laid out for it");
+  const TemporaryFolder folder;
+  const std::vector<fs::path> programs{cold_copy("pyram", folder.path()),
+                                       cold_copy("pyram-mount", folder.path())};
+  for (const fs::path& path : programs) {
+    if (cached_pages(path) > 0) {
+      PYRAM_SKIP("the file system of " + folder.path().native() +
+                 " keeps files in memory: nothing is read cold there");
+    }
+  }
+  const fs::path runtime = folder / "run";
+  fs::create_directory(runtime);
+  fs::permissions(runtime, fs::perms::owner_all);
+  const auto outcome = pyram::run(
+      {.arguments = {programs[0], "-c", "pass"},
+       .environment = std::vector<std::string>{"PATH=/usr/bin:/bin", "HOME=/nonexistent",
+                                               "XDG_RUNTIME_DIR=" + runtime.native(),
+                                               "PYRAM_IMAGE=" + default_image().native()}});
+  const std::uint64_t launcher = cached_pages(programs[0]);
+  const std::uint64_t daemon = cached_pages(programs[1]);
+  unmount_below(runtime);
+  INFO(outcome.errors);
+  REQUIRE(outcome.status == 0);
+  check_count("pyram, cold: pages read of it", launcher);
+  check_count("pyram-mount, cold: pages read of it", daemon);
+  // Whatever the disk's read-ahead.
+  constexpr std::uint64_t kMostBytes = 1'200'000;
+  CHECK((launcher + daemon) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) <= kMostBytes);
 }
