@@ -3,6 +3,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -17,11 +18,14 @@ namespace {
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 // How these were found: docs/launcher.md, "Memory".
+// PYPY_GC_MAX_DELTA is an eighth of the memory, as PyPy has it of the machine's.
 constexpr std::array kSteps{
-    CollectorStep{256 * kMiB, "1M", "16M", "1.4"},
-    CollectorStep{512 * kMiB, "2M", "32M", "1.4"},
-    CollectorStep{1024 * kMiB, "4M", "64M", "1.6"},
+    CollectorStep{128 * kMiB, "1M", "16M", "1.4"},
+    CollectorStep{256 * kMiB, "2M", "32M", "1.4"},
+    CollectorStep{512 * kMiB, "4M", "64M", "1.4"},
+    CollectorStep{1024 * kMiB, "4M", "128M", "1.6"},
 };
+constexpr std::uint64_t kSmall = 256 * kMiB;
 
 struct Variable {
   const char* name;
@@ -59,7 +63,7 @@ MemoryLimit memory_limit(std::string_view root) noexcept {
 
 const CollectorStep* collector_step(Memory wanted, std::uint64_t limit) noexcept {
   if (wanted == Memory::kDefault) return nullptr;
-  if (wanted == Memory::kSmall) return &kSteps.front();
+  if (wanted == Memory::kSmall) limit = std::min(limit, kSmall);
   for (const CollectorStep& step : kSteps) {
     if (limit <= step.at_most) return &step;
   }
@@ -68,8 +72,8 @@ const CollectorStep* collector_step(Memory wanted, std::uint64_t limit) noexcept
 
 void set_collector(Memory wanted) noexcept {
   forget_added();
-  const std::uint64_t limit = wanted == Memory::kAuto ? memory_limit().bytes : 0;
-  const CollectorStep* const step = collector_step(wanted, limit);
+  if (wanted == Memory::kDefault) return;
+  const CollectorStep* const step = collector_step(wanted, memory_limit().bytes);
   if (step == nullptr) return;
   std::array<char, 128> added;  // Long enough for all of them.
   std::size_t size = 0;

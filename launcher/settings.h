@@ -27,7 +27,7 @@ inline constexpr std::array kBackends{Backend::kSystem, Backend::kUser,   Backen
 // What PyPy's garbage collector is set to (collector.h).
 enum class Memory {
   kAuto,     // Smaller sizes where there is little memory.
-  kSmall,    // The smallest ones.
+  kSmall,    // As for 256 MiB of memory, however much there is.
   kDefault,  // PyPy's own.
 };
 
