@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
-// How these were found: docs/launcher.md, "Memory".
+// What they cost and save: docs/launcher.md, "Memory".
 // PYPY_GC_MAX_DELTA is an eighth of the memory, as PyPy has it of the machine's.
 constexpr std::array kSteps{
     CollectorStep{128 * kMiB, "1M", "16M", "1.4"},

@@ -42,7 +42,7 @@ MemoryGroups::MemoryGroups(std::string_view root) noexcept {
   if (root.size() + kGroups.size() >= path_.size()) return;
   char* const end = std::copy(root.begin(), root.end(), path_.begin());
   *std::copy(kGroups.begin(), kGroups.end(), end) = '\0';
-  std::array<char, 2 * PATH_MAX> buffer;
+  std::array<char, std::size_t{2} * PATH_MAX> buffer;
   std::string_view text = read_once(path_.data(), buffer).value_or("");
   std::optional<std::string_view> unified;
   // A line that the buffer cut off has no end, and is none.

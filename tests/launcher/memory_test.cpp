@@ -205,7 +205,7 @@ TEST_CASE("a program that grows ends well in a control group of 256 MiB") {
   REQUIRE(scene.start(Who::kSelf, {"-c", "pass"}).ok());
   const Group group(256 * kMiB);
   if (!group.exists()) PYRAM_SKIP("no memory control group can be made here");
-  // Some 100 MB of objects live, and a third of them is replaced again and again. With a heap that
+  // Some 75 MB of objects live, and a third of them is replaced again and again. With a heap that
   // may grow by an eighth of a large machine's memory it takes more than the group has.
   const std::string script =
       "class Node:\n"
