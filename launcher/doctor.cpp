@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "launcher/collector.h"
 #include "launcher/daemon.h"
 #include "launcher/extraction.h"
 #include "launcher/help.h"
@@ -96,6 +97,7 @@ class Doctor {
     say("image         " + image_.path);
     say("pyram-mount   " + find_companion(self_, "pyram-mount").value_or("not found"));
     say("run-time      " + runtime_folder());
+    say("memory        " + describe_collector(settings_.memory));
     say("");
     for (const Backend backend : kBackends) {
       const Finding finding = look_at(backend);

@@ -31,6 +31,7 @@ Environment:
                       system, user, fuse, root, userns or extract
   PYRAM_CACHE_SIZE    how much decompressed data the mount's daemon may hold
   PYRAM_IDLE_TIMEOUT  seconds without use after which the mount goes (900); 0: it stays
+  PYRAM_MEMORY        sizes of PyPy's heap: auto (smaller up to 1 GiB of memory), small or default
 
 Image folders: ~/.local/share/pyram/images, /usr/local/share/pyram/images, /usr/share/pyram/images
 Exit code: the script's own; 125 when Pyram could not start it.)";

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "launcher/collector.h"
 #include "launcher/command_line.h"
 #include "launcher/doctor.h"
 #include "launcher/executable.h"
@@ -38,6 +39,7 @@ int start(const CommandLine& command_line, const Executable& self) {
   // command line is the exception: only a path into its mount leads to that image again.
   const std::string called_as =
       command_line.image ? root.path + '/' + layout::kInterpreter : self.called_as;
+  set_collector(settings.memory);
   if (command_line.action == Action::kRunAndIntroduce) {
     const int status = run_interpreter(root.path, called_as, command_line.interpreter_arguments);
     print_line(STDOUT_FILENO, kIntroduction);

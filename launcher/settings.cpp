@@ -30,6 +30,14 @@ Backend backend_named(std::string_view name) {
               "unknown way to mount PYRAM_BACKEND=" + quote(name) + "; it may be one of " + known);
 }
 
+Memory memory_named(std::string_view name) {
+  for (const Memory memory : {Memory::kAuto, Memory::kSmall, Memory::kDefault}) {
+    if (name == name_of(memory)) return memory;
+  }
+  throw Error(ExitCode::kUsage,
+              "cannot use PYRAM_MEMORY=" + quote(name) + "; it may be one of auto, small, default");
+}
+
 }  // namespace
 
 std::string_view name_of(Backend backend) {
@@ -46,6 +54,18 @@ std::string_view name_of(Backend backend) {
       return "userns";
     case Backend::kExtract:
       return "extract";
+  }
+  return "";
+}
+
+std::string_view name_of(Memory memory) {
+  switch (memory) {
+    case Memory::kAuto:
+      return "auto";
+    case Memory::kSmall:
+      return "small";
+    case Memory::kDefault:
+      return "default";
   }
   return "";
 }
@@ -74,6 +94,7 @@ Settings read_settings() {
     settings.idle_timeout = *seconds;
   }
   settings.image = environment_variable("PYRAM_IMAGE");
+  if (const auto name = environment_variable("PYRAM_MEMORY")) settings.memory = memory_named(*name);
   return settings;
 }
 

@@ -1,5 +1,5 @@
 // What the environment says about how to start: PYRAM_BACKEND, PYRAM_CACHE_SIZE,
-// PYRAM_IDLE_TIMEOUT, PYRAM_IMAGE. An empty variable counts as one that is not set.
+// PYRAM_IDLE_TIMEOUT, PYRAM_IMAGE, PYRAM_MEMORY. An empty variable counts as one that is not set.
 #pragma once
 
 #include <array>
@@ -24,11 +24,21 @@ inline constexpr std::array kBackends{Backend::kSystem, Backend::kUser,   Backen
 
 [[nodiscard]] std::string_view name_of(Backend backend);
 
+// What PyPy's garbage collector is set to (collector.h).
+enum class Memory {
+  kAuto,     // Smaller sizes where there is little memory.
+  kSmall,    // As for 256 MiB of memory, however much there is.
+  kDefault,  // PyPy's own.
+};
+
+[[nodiscard]] std::string_view name_of(Memory memory);
+
 struct Settings {
   std::optional<Backend> backend;         // The only one to use, or any.
   std::optional<std::string> cache_size;  // As pyram-mount's --cache-size takes it.
   std::string idle_timeout = "900";       // Seconds, as pyram-mount's --idle-timeout takes them.
   std::optional<std::string> image;       // A name or a file.
+  Memory memory = Memory::kAuto;
 
   [[nodiscard]] bool allows(Backend wanted) const { return !backend || *backend == wanted; }
 };

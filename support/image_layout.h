@@ -27,6 +27,10 @@ inline constexpr char kManifest[] = ".pyram/manifest.json";
 inline constexpr char kSbom[] = ".pyram/sbom.spdx.json";
 inline constexpr char kHotList[] = ".pyram/hot";
 
+// Names the variables (with commas between) that the launcher added to the environment for PyPy's
+// own use; the image's start-up code takes them and this one away.
+inline constexpr char kAddedVariables[] = "PYRAM_ADDED_VARIABLES";
+
 // Which modules the image has, for its own import system.
 inline constexpr char kModuleIndex[] = ".pyram/modules";
 

@@ -16,6 +16,20 @@ _PyramVersion.__module__ = 'sys'
 sys.pyram_version_info = _PyramVersion((@VERSION@, 'final', 0))
 del _PyramVersion
 
+# What the launcher added to the environment for PyPy's garbage collector (PYPY_GC_NURSERY and others)
+# was read before any Python ran. It is taken away before os.environ is made of it, so that neither
+# the script nor its children see it. Children get settings of their own when they start.
+def _forget_added():
+    import posix
+    names = posix.environ.pop(b'PYRAM_ADDED_VARIABLES', None)
+    if names is not None:
+        posix.unsetenv(b'PYRAM_ADDED_VARIABLES')
+        for name in names.split(b','):
+            if name.startswith(b'PYPY_GC_') and posix.environ.pop(name, None) is not None:
+                posix.unsetenv(name)
+_forget_added()
+del _forget_added
+
 # open() asks each file whether it is a terminal, and a file system of FUSE's is asked every time. A
 # module is none, so its bytes are read without asking: a request less for each import.
 #

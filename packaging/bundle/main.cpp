@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fusefs/program.h"
+#include "launcher/collector.h"
 #include "launcher/executable.h"
 #include "launcher/image_search.h"
 #include "launcher/interpreter.h"
@@ -54,7 +55,8 @@ int start(std::span<char*> argv) {
   self.daemon = {self.file, kBundleDaemon};
   Image image = find_image(self.file, self);
   image.offset = bundle::image_offset(self.file);
-  const Root root = provide_root(image, read_settings(), self);
+  const Settings settings = read_settings();
+  const Root root = provide_root(image, settings, self);
 
   const std::string application = root.path + '/' + kBundleApplication;
   std::string first = application;
@@ -64,6 +66,7 @@ int start(std::span<char*> argv) {
   }
   // A child that is to be another interpreter is not to be the application again.
   const std::string interpreter = root.path + '/' + layout::kInterpreter;
+  set_collector(settings.memory);
   const int error = become_interpreter(root.path, interpreter, arguments);
   throw system_error(ExitCode::kLauncherFailed, error,
                      "start the interpreter of " + quote(image.path));
