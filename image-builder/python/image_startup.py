@@ -30,6 +30,17 @@ def _forget_added():
 _forget_added()
 del _forget_added
 
+def _replace(owner, function):
+    """Put function in place of the usual one of its name, which is returned."""
+    usual = getattr(owner, function.__name__)
+    function.__module__, function.__qualname__ = usual.__module__, usual.__qualname__
+    function.__doc__ = usual.__doc__
+    # Tracebacks leave out the import system's own frames, which they know by their file.
+    function.__code__ = function.__code__.replace(co_filename=usual.__code__.co_filename)
+    setattr(owner, function.__name__, function)
+    return usual
+
+
 # open() asks each file whether it is a terminal, and a file system of FUSE's is asked every time. A
 # module is none, so its bytes are read without asking: a request less for each import.
 #
@@ -38,7 +49,7 @@ del _forget_added
 # hold what they always hold. Whatever isn't plain goes the usual way: other folders, those that
 # aren't as the image has them any more (their time tells), modules without bytecode, finders with
 # other loaders, and a Python that was told to use other bytecode or to say what it does.
-def _import_fast(loaders, stdlib):
+def _import_fast(loaders, stdlib, replace):
     FileFinder, FileLoader, SourceFileLoader = (
         loaders.FileFinder, loaders.FileLoader, loaders.SourceFileLoader)
     FileIO, stat, ModuleSpec = loaders._io.FileIO, loaders._path_stat, loaders._bootstrap.ModuleSpec
@@ -47,15 +58,6 @@ def _import_fast(loaders, stdlib):
         """Return the data from path as raw bytes."""
         with FileIO(path, 'r') as file:
             return file.read()
-
-    def replace(owner, function):
-        usual = getattr(owner, function.__name__)
-        function.__module__, function.__qualname__ = usual.__module__, usual.__qualname__
-        function.__doc__ = usual.__doc__
-        # Tracebacks leave out the import system's own frames, which they know by their file.
-        function.__code__ = function.__code__.replace(co_filename=usual.__code__.co_filename)
-        setattr(owner, function.__name__, function)
-        return usual
 
     replace(FileLoader, get_data)
     if sys.flags.verbose or sys.flags.optimize:
@@ -132,6 +134,86 @@ def _import_fast(loaders, stdlib):
     usual_get_code = replace(SourceFileLoader, get_code)
 
 
+# The body of a module runs once. The JIT traces it all the same, which takes a quarter of a Django
+# start. So the thresholds are higher while a thread loads a module, and PyPy's own again afterwards.
+#
+# A whole program can run inside an import. Its loops still get hot with the higher thresholds. And
+# when no module has begun to load for PAUSE seconds, the import counts as over: the thresholds go
+# back. A minor collection of the garbage collector is when this is looked at, as every program that
+# runs in the interpreter allocates. The next module that loads raises them again.
+#
+# Parameters that the user gave win: after --jit, -X jit-off, PYPY_DISABLE_JIT or a call of
+# pypyjit.set_param, inside an import or not, nothing is raised or put back any more.
+def _import_untraced(loaders, replace):
+    if 'pypyjit' in sys.modules:  # Imported so early for an option only.
+        return
+    try:
+        import __pypy__, _thread, gc, posix, pypyjit, time
+        default = ','.join('%s=%d' % (name, pypyjit.defaults[name])
+                           for name in ('threshold', 'function_threshold'))
+        ident, clock, hooks = _thread.get_ident, time.monotonic, gc.hooks
+        hooks.on_gc_minor
+    except (ImportError, AttributeError, KeyError):
+        return
+    PAUSE = 0.02
+    # Each list holds one text, or none once the user has set parameters.
+    raised, usual = ['threshold=20000,function_threshold=30000'], [default]
+    importing = {}  # The threads whose outermost import runs.
+    began = 0.0     # When a module last began to load.
+    usual_set_param = pypyjit.set_param
+
+    def apply(texts):
+        # One call of a built-in function: no other thread and no signal handler can empty the list
+        # between the look at it and the call of set_param.
+        list(map(usual_set_param, texts))
+
+    def on_gc_minor(stats):
+        if not importing or clock() - began > PAUSE:
+            importing.clear()
+            apply(usual)
+            # Only here, where PyPy has just taken the hook: elsewhere it could be about to call None.
+            if hooks.on_gc_minor is on_gc_minor:
+                hooks.on_gc_minor = None
+
+    def after_fork():
+        # The child has one thread, and what it does now isn't part of an import of its parent.
+        importing.clear()
+        apply(usual)
+
+    def set_param(*args, **values):
+        raised.clear()
+        apply(usual)
+        usual.clear()
+        return usual_set_param(*args, **values)
+
+    def exec_module(self, module):
+        nonlocal began
+        began = clock()
+        thread = ident()
+        if thread in importing or not raised:
+            return usual_exec_module(self, module)
+        try:
+            if hooks.on_gc_minor is None:
+                hooks.on_gc_minor = on_gc_minor
+            if hooks.on_gc_minor is on_gc_minor:  # The user's own hook stays.
+                importing[thread] = None
+                apply(raised)
+            return usual_exec_module(self, module)
+        finally:
+            importing.pop(thread, None)
+            if not importing:
+                apply(usual)
+
+    set_param.__module__, set_param.__doc__ = 'pypyjit', usual_set_param.__doc__
+    set_param.__qualname__ = usual_set_param.__qualname__
+    pypyjit.set_param = __pypy__.builtinify(set_param)
+    # Neither debuggers nor profilers see it.
+    __pypy__.hidden_applevel(on_gc_minor)
+    posix.register_at_fork(after_in_child=after_fork)
+    usual_exec_module = replace(loaders._LoaderBasics, exec_module)
+
+
 if '_frozen_importlib_external' in sys.modules:
-    _import_fast(sys.modules['_frozen_importlib_external'], __path__[0][:-len('/encodings')])
-del _import_fast
+    _import_fast(sys.modules['_frozen_importlib_external'], __path__[0][:-len('/encodings')], _replace)
+    _import_untraced(sys.modules['_frozen_importlib_external'], _replace)
+del _import_fast, _import_untraced, _replace
