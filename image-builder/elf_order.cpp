@@ -11,9 +11,11 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 // Fewer pages than this that are less wanted than both neighbours stay with them: every run costs
-// the loader a system call and the kernel a mapping, at every start. Each such page costs a cold
-// start its decompression. docs/image-format.md has the figures that this was chosen by.
+// the loader a system call and the kernel a mapping, at every start, and each such page costs a
+// cold start its decompression. Between pages that every start wants, and between those that only
+// some programs want. docs/image-format.md has the figures that they were chosen by.
 constexpr std::size_t kSmallestGap = 8;
+constexpr std::size_t kSmallestGapOfSome = 32;
 
 std::uint64_t page_down(std::uint64_t value) { return value & ~(kPage - 1); }
 std::uint64_t page_up(std::uint64_t value) { return page_down(value + kPage - 1); }
@@ -57,11 +59,12 @@ std::vector<Run> runs_of(const Elf64_Phdr& load, std::size_t index, const Ranks&
       std::size_t next = i;
       while (next < rank.size() && rank[next] == rank[i]) ++next;
       const bool inside = i > 0 && next < rank.size();
-      if (inside && rank[i] == cold && next - i < kSmallestGap && rank[i - 1] < cold &&
-          rank[next] < cold) {
-        std::fill(rank.begin() + static_cast<std::ptrdiff_t>(i),
-                  rank.begin() + static_cast<std::ptrdiff_t>(next),
-                  std::max(rank[i - 1], rank[next]));
+      if (inside && rank[i] == cold && rank[i - 1] < cold && rank[next] < cold) {
+        const std::size_t around = std::max(rank[i - 1], rank[next]);
+        if (next - i < (around == 0 ? kSmallestGap : kSmallestGapOfSome)) {
+          std::fill(rank.begin() + static_cast<std::ptrdiff_t>(i),
+                    rank.begin() + static_cast<std::ptrdiff_t>(next), around);
+        }
       }
       i = next;
     }

@@ -60,8 +60,9 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_option("--level", options.squash.level, "compression level of zstd")
       ->check(CLI::Range(1, 22))
       ->capture_default_str();
-  command->add_flag("!--no-elf-packing", options.pack_elf,
-                    "leave the shared libraries as they are: their relocations, tables and order");
+  command->add_flag(
+      "!--no-elf-packing", options.pack_elf,
+      "leave the shared libraries as they are: addresses, relocations, tables, order");
   command->add_flag("--relocatable", options.relocatable,
                     "give no library an address of its own: each start then relocates the "
                     "interpreter, at an address that nobody knows before");
