@@ -1,11 +1,16 @@
 #include "image-builder/elf_edit.h"
 
 #include "image-builder/elf_relr.h"
+#include "support/io.h"
 
 namespace pyram::builder {
 
 std::uint32_t relative_type(std::uint16_t machine) {
   return machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
+}
+
+std::uint32_t slot_type(std::uint16_t machine) {
+  return machine == EM_AARCH64 ? R_AARCH64_JUMP_SLOT : R_X86_64_JUMP_SLOT;
 }
 
 std::vector<Elf64_Rela> read_relocations(const ElfView& elf, std::int64_t table,
@@ -20,6 +25,18 @@ std::vector<Elf64_Rela> read_relocations(const ElfView& elf, std::int64_t table,
     result.push_back(elf.at<Elf64_Rela>(offset + i * sizeof(Elf64_Rela)));
   }
   return result;
+}
+
+std::vector<std::byte> read_bytes(const std::filesystem::path& file) {
+  const std::string text = read_file(file);
+  const auto view = std::as_bytes(std::span(text));
+  return {view.begin(), view.end()};
+}
+
+void replace_bytes(const std::filesystem::path& file, std::span<const std::byte> bytes) {
+  const std::filesystem::perms mode = std::filesystem::status(file).permissions();
+  write_file(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  std::filesystem::permissions(file, mode);
 }
 
 std::vector<std::uint64_t> read_packed_relocations(const ElfView& elf) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <span>
 #include <vector>
 
@@ -23,8 +24,19 @@ inline constexpr std::int64_t kDtRelrEntry = 37;
 // Bytes of an address.
 inline constexpr std::uint64_t kWord = 8;
 
+// A file with fewer relative relocations is not worth a change.
+inline constexpr std::uint64_t kFewestRelocations = 1000;
+
+// The page that segments are cut into and aligned to.
+inline constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t page_down(std::uint64_t value) { return value & ~(kPage - 1); }
+constexpr std::uint64_t page_up(std::uint64_t value) { return page_down(value + kPage - 1); }
+
 // R_*_RELATIVE of a machine (e_machine).
 [[nodiscard]] std::uint32_t relative_type(std::uint16_t machine);
+
+// R_*_JUMP_SLOT of a machine.
+[[nodiscard]] std::uint32_t slot_type(std::uint16_t machine);
 
 // The entries of DT_RELA, or of the table that two other tags name; empty without one.
 [[nodiscard]] std::vector<Elf64_Rela> read_relocations(const ElfView& elf,
@@ -33,6 +45,10 @@ inline constexpr std::uint64_t kWord = 8;
 
 // The addresses that the DT_RELR table of a file names, in order; empty without one.
 [[nodiscard]] std::vector<std::uint64_t> read_packed_relocations(const ElfView& elf);
+
+// A file's content, and its replacement under the same mode. Throw Error.
+[[nodiscard]] std::vector<std::byte> read_bytes(const std::filesystem::path& file);
+void replace_bytes(const std::filesystem::path& file, std::span<const std::byte> bytes);
 
 template <typename T>
 void append(std::vector<std::byte>& to, const T& value) {

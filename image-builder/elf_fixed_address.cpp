@@ -18,14 +18,6 @@
 namespace pyram::builder {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
-
-// Fewer than this are not worth a change.
-constexpr std::uint64_t kFewest = 1000;
-
-std::uint64_t page_down(std::uint64_t value) { return value & ~(kPage - 1); }
-std::uint64_t page_up(std::uint64_t value) { return page_down(value + kPage - 1); }
-
 // Why a file is left alone. Only thrown and caught in here.
 struct Unsuitable {
   std::string why;
@@ -129,7 +121,7 @@ class Fixer {
     check_kind();
     read_symbols();
     sort_relocations();
-    if (words_.size() < kFewest) throw Unsuitable{};
+    if (words_.size() < kFewestRelocations) throw Unsuitable{};
     place_code_and_table();
     apply_relocations();
     write_relocations();
@@ -437,7 +429,7 @@ void Fixer::apply_relocations() {
     put(result_, elf_.file_offset(relocation.r_offset, kWord),
         base_ + static_cast<std::uint64_t>(relocation.r_addend));
   }
-  const std::uint64_t slot = machine_ == EM_AARCH64 ? R_AARCH64_JUMP_SLOT : R_X86_64_JUMP_SLOT;
+  const std::uint32_t slot = slot_type(machine_);
   for (const Elf64_Rela& relocation : read_relocations(elf_, DT_JMPREL, DT_PLTRELSZ)) {
     if (ELF64_R_TYPE(relocation.r_info) == slot) add_base(relocation.r_offset);
   }

@@ -1,13 +1,14 @@
 #include "image-builder/elf_improve.h"
 
 #include <cstddef>
-#include <span>
 #include <utility>
 
 #include "image-builder/digest.h"
 #include "image-builder/elf_closure.h"
+#include "image-builder/elf_edit.h"
 #include "image-builder/elf_file.h"
 #include "image-builder/elf_fixed_address.h"
+#include "image-builder/elf_order.h"
 #include "image-builder/elf_relr.h"
 #include "image-builder/elf_unwind.h"
 #include "support/image_layout.h"
@@ -17,18 +18,6 @@ namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
-std::vector<std::byte> content_of(const fs::path& file) {
-  const std::string text = read_file(file);
-  const auto view = std::as_bytes(std::span(text));
-  return {view.begin(), view.end()};
-}
-
-void replace_content(const fs::path& file, const std::vector<std::byte>& bytes) {
-  const fs::perms mode = fs::status(file).permissions();
-  write_file(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  fs::permissions(file, mode);
-}
-
 // Addresses for all libraries, also for those that will not need one: it costs nothing.
 std::map<std::string, std::uint64_t> addresses_for(const fs::path& tree,
                                                    const std::vector<fs::path>& files) {
@@ -36,7 +25,7 @@ std::map<std::string, std::uint64_t> addresses_for(const fs::path& tree,
   std::vector<AddressSpan> taken;
   std::uint64_t seed = 0;
   for (const fs::path& file : files) {
-    const std::vector<std::byte> bytes = content_of(file);
+    const std::vector<std::byte> bytes = read_bytes(file);
     const std::string name = file.lexically_relative(tree);
     const AddressSpan span = address_span(ElfView(bytes, name));
     if (span.begin != 0) {
@@ -62,8 +51,9 @@ std::vector<std::string> improve_libraries(const fs::path& tree, bool relocatabl
       relocatable ? std::map<std::string, std::uint64_t>{} : addresses_for(tree, files);
   std::vector<std::string> notes;
   for (const fs::path& file : files) {
-    std::vector<std::byte> bytes = content_of(file);
+    std::vector<std::byte> bytes = read_bytes(file);
     const std::string name = file.lexically_relative(tree);
+    if (is_laid_out(ElfView(bytes, name))) continue;  // It was improved when it was laid out.
     bool changed = drop_unwind_tables(bytes, name) != 0;
     FixedAddress fixed;
     if (const auto address = addresses.find(name); address != addresses.end()) {
@@ -77,7 +67,7 @@ std::vector<std::string> improve_libraries(const fs::path& tree, bool relocatabl
         notes.push_back(name + " is loaded anywhere: " + fixed.why_not);
       }
     }
-    if (changed) replace_content(file, bytes);
+    if (changed) replace_bytes(file, bytes);
   }
   return notes;
 }
@@ -85,7 +75,7 @@ std::vector<std::string> improve_libraries(const fs::path& tree, bool relocatabl
 std::map<std::string, std::uint64_t> fixed_addresses(const fs::path& tree) {
   std::map<std::string, std::uint64_t> result;
   for (const fs::path& file : elf_files(tree)) {
-    const std::vector<std::byte> bytes = content_of(file);
+    const std::vector<std::byte> bytes = read_bytes(file);
     const std::string name = file.lexically_relative(tree);
     const AddressSpan span = address_span(ElfView(bytes, name));
     if (span.begin != 0) result.emplace(name, span.begin);

@@ -6,14 +6,6 @@
 #include "image-builder/elf_edit.h"
 
 namespace pyram::builder {
-namespace {
-
-std::uint64_t slot_type(std::uint16_t machine) {
-  return machine == EM_AARCH64 ? R_AARCH64_JUMP_SLOT : R_X86_64_JUMP_SLOT;
-}
-
-}  // namespace
-
 LoadedElf::LoadedElf(const ElfView& elf, std::span<const std::byte> bytes, std::uint64_t bias) {
   for (const Elf64_Phdr& segment : elf.program_headers()) {
     if (segment.p_type != PT_LOAD || segment.p_filesz == 0) continue;
@@ -32,7 +24,7 @@ LoadedElf::LoadedElf(const ElfView& elf, std::span<const std::byte> bytes, std::
                                         ? bias + addend
                                         : relocation.r_info * 31 + addend);
   }
-  const std::uint64_t slot = slot_type(elf.header().e_machine);
+  const std::uint32_t slot = slot_type(elf.header().e_machine);
   for (const Elf64_Rela& relocation : read_relocations(elf, DT_JMPREL, DT_PLTRELSZ)) {
     // Until a function is called, its slot leads to the code that looks it up.
     if (ELF64_R_TYPE(relocation.r_info) == slot) (void)add(relocation.r_offset + bias, bias);

@@ -3,22 +3,18 @@
 #include <algorithm>
 #include <cstring>
 
-#include "image-builder/elf_file.h"
+#include "image-builder/elf_edit.h"
 #include "support/error.h"
 
 namespace pyram::builder {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 // Fewer pages than this that are less wanted than both neighbours stay with them: every run costs
 // the loader a system call and the kernel a mapping, at every start, and each such page costs a
 // cold start its decompression. Between pages that every start wants, and between those that only
 // some programs want. docs/image-format.md has the figures that they were chosen by.
 constexpr std::size_t kSmallestGap = 8;
 constexpr std::size_t kSmallestGapOfSome = 32;
-
-std::uint64_t page_down(std::uint64_t value) { return value & ~(kPage - 1); }
-std::uint64_t page_up(std::uint64_t value) { return page_down(value + kPage - 1); }
 
 // Pages of one segment that are used alike.
 struct Run {
@@ -185,6 +181,19 @@ std::vector<FileRange> OrderedElf::moved(const FileRange& range) const {
     if (begin < end) result.push_back({move.to + (begin - move.from), end - begin});
   }
   return result;
+}
+
+bool is_laid_out(const ElfView& elf) {
+  const std::vector<Elf64_Phdr> headers = elf.program_headers();
+  std::optional<Elf64_Phdr> last;
+  for (const Elf64_Phdr& header : headers) {
+    if (header.p_type != PT_LOAD) continue;
+    const bool goes_on = last && last->p_flags == header.p_flags &&
+                         last->p_vaddr + last->p_filesz == header.p_vaddr;
+    if (goes_on && last->p_offset + last->p_filesz != header.p_offset) return true;
+    last = header;
+  }
+  return false;
 }
 
 std::optional<OrderedElf> order_pages(std::span<const std::byte> bytes,

@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "image-builder/elf_file.h"
+
 namespace pyram::builder {
 
 struct FileRange {
@@ -38,6 +40,10 @@ struct OrderedElf {
   // A range of the old file as ranges of the new one.
   [[nodiscard]] std::vector<FileRange> moved(const FileRange& range) const;
 };
+
+// Whether order_pages made this file: a segment goes on in memory where another ends, but not in the
+// file. Such a file's tables may lie in several places of it, so that only the loader can read them.
+[[nodiscard]] bool is_laid_out(const ElfView& elf);
 
 // `uses` are the ranges of the file that are used, what is most wanted first. Nothing is returned
 // for a file that is built in a way that this doesn't know; it is as good as before then.

@@ -17,9 +17,6 @@ namespace {
 constexpr char kRelrVersion[] = "GLIBC_ABI_DT_RELR";
 constexpr std::uint64_t kBitsPerBitmap = 63;
 
-// Fewer than this are not worth a change.
-constexpr std::uint64_t kFewest = 1000;
-
 // The hash of version names: the one of the System V ABI's hash table.
 std::uint32_t elf_hash(std::string_view name) {
   std::uint32_t hash = 0;
@@ -206,7 +203,7 @@ RelrResult pack_relative_relocations(std::vector<std::byte>& bytes, const std::s
     addresses.push_back(relocation.r_offset);
     put(result, segment->p_offset + (relocation.r_offset - segment->p_vaddr), relocation.r_addend);
   }
-  if (addresses.size() < kFewest) return {};
+  if (addresses.size() < kFewestRelocations) return {};
   std::sort(addresses.begin(), addresses.end());
   if (std::adjacent_find(addresses.begin(), addresses.end()) != addresses.end()) return {};
 

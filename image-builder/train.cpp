@@ -18,6 +18,7 @@
 #include <span>
 #include <utility>
 
+#include "image-builder/elf_edit.h"
 #include "image-builder/elf_file.h"
 #include "image-builder/elf_order.h"
 #include "image-builder/embedded.h"
@@ -300,12 +301,9 @@ std::vector<std::string> order_by_use(const fs::path& tree, Recording& recording
         if (range.path == path) uses[i == 0 ? 0 : 1].push_back({range.offset, range.length});
       }
     }
-    const std::string text = read_file(file);
-    const auto ordered = order_pages(std::as_bytes(std::span(text)), uses, path);
+    const auto ordered = order_pages(read_bytes(file), uses, path);
     if (!ordered) continue;
-    const fs::perms mode = fs::status(file).permissions();
-    write_file(file, {reinterpret_cast<const char*>(ordered->bytes.data()), ordered->bytes.size()});
-    fs::permissions(file, mode);
+    replace_bytes(file, ordered->bytes);
     changed.push_back(path);
     for (std::vector<HotRange>& run : recording) {
       std::vector<HotRange> moved;

@@ -11,8 +11,10 @@
 #include <random>
 
 #include "image-builder/elf_closure.h"
+#include "image-builder/elf_edit.h"
 #include "image-builder/elf_file.h"
 #include "image-builder/elf_fixed_address.h"
+#include "image-builder/elf_improve.h"
 #include "image-builder/elf_order.h"
 #include "image-builder/elf_relr.h"
 #include "image-builder/elf_unwind.h"
@@ -51,12 +53,6 @@ void compile(const fs::path& source, const fs::path& library,
                                     "-o", library.native(), source.native()};
   words.insert(words.end(), more.begin(), more.end());
   pyram::run_or_throw({words, {}, {}}, pyram::ExitCode::kFailed, "compile a test library");
-}
-
-std::vector<std::byte> bytes_of(const fs::path& file) {
-  const std::string text = pyram::read_file(file);
-  const auto view = std::as_bytes(std::span(text));
-  return {view.begin(), view.end()};
 }
 
 struct Closer {
@@ -99,7 +95,7 @@ TEST_CASE("a library with packed relocations is loaded with the same data") {
   std::ofstream(folder / "tables.c") << kTables;
   const fs::path original = folder / "original.so";
   compile(folder / "tables.c", original);
-  std::vector<std::byte> bytes = bytes_of(original);
+  std::vector<std::byte> bytes = read_bytes(original);
   const RelrResult result = pack_relative_relocations(bytes, "original.so");
   REQUIRE(result.packed > 3000);
   CHECK(result.freed > result.packed * 20);
@@ -140,7 +136,7 @@ void write_bytes(const fs::path& file, const std::vector<std::byte>& bytes) {
 
 // The bytes of `library` at kAddress.
 std::vector<std::byte> fixed(const fs::path& library) {
-  std::vector<std::byte> bytes = bytes_of(library);
+  std::vector<std::byte> bytes = read_bytes(library);
   const FixedAddress result = fix_address(bytes, kAddress, library.filename());
   INFO(result.why_not);
   REQUIRE(result.relocations > 3000);
@@ -273,7 +269,7 @@ TEST_CASE("libraries that cannot have a fixed address are left as they are, and 
            "spare room"});
   std::ofstream(folder / "kind.c") << kTables << kind.source;
   compile(folder / "kind.c", folder / "kind.so", with_hidden(kind.options));
-  std::vector<std::byte> bytes = bytes_of(folder / "kind.so");
+  std::vector<std::byte> bytes = read_bytes(folder / "kind.so");
   const std::vector<std::byte> before = bytes;
   const FixedAddress result = fix_address(bytes, kAddress, "kind.so");
   CHECK(result.relocations == 0);
@@ -369,7 +365,7 @@ long sum(void) {
 )";
   const fs::path original = folder / "original.so";
   compile(folder / "pages.c", original);
-  const std::vector<std::byte> bytes = bytes_of(original);
+  const std::vector<std::byte> bytes = read_bytes(original);
   const Library before(::dlopen(original.c_str(), RTLD_NOW | RTLD_LOCAL));
   REQUIRE(before);
   const auto sum = [](void* library) {
@@ -409,11 +405,37 @@ long sum(void) {
   }
 }
 
+// A library of an image that is built anew: its tables may lie in several places.
+TEST_CASE("a library that has been laid out is not changed again") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "tables.c") << kTables << kMore;
+  compile(folder / "tables.c", folder / "tables.so", kHidden);
+  const std::vector<std::byte> bytes = read_bytes(folder / "tables.so");
+  const ElfView view(bytes, "tables.so");
+  REQUIRE_FALSE(is_laid_out(view));
+  // Only the second half of the table of relocations is used: the table is cut in two.
+  const std::uint64_t table = view.file_offset(*view.dynamic_value(DT_RELA));
+  const std::uint64_t size = *view.dynamic_value(DT_RELASZ);
+  REQUIRE(size > 16 * 4096);
+  const auto ordered = order_pages(bytes, {{{table + size / 2, size / 2}}}, "tables.so");
+  REQUIRE(ordered);
+  const ElfView pieces(ordered->bytes, "tables.so");
+  REQUIRE(is_laid_out(pieces));
+  REQUIRE_THROWS(read_relocations(pieces));
+
+  fs::create_directories(folder / "tree/lib");
+  write_bytes(folder / "tree/lib/tables.so", ordered->bytes);
+  for (const bool relocatable : {false, true}) {
+    CHECK(improve_libraries(folder / "tree", relocatable).empty());
+    CHECK((read_bytes(folder / "tree/lib/tables.so") == ordered->bytes));
+  }
+}
+
 TEST_CASE("pages that are used alike come to lie side by side") {
   const TemporaryFolder folder;
   std::ofstream(folder / "big.c") << "char big[1 << 20] = {1};\n";
   compile(folder / "big.c", folder / "big.so");
-  const std::vector<std::byte> bytes = bytes_of(folder / "big.so");
+  const std::vector<std::byte> bytes = read_bytes(folder / "big.so");
   // Four places, far apart, in what is mostly `big`.
   std::vector<FileRange> used;
   for (std::uint64_t i = 1; i <= 4; ++i) used.push_back({200000 * i, 4096});
@@ -431,7 +453,7 @@ TEST_CASE("a library without tables for unwinding works, and C++ keeps its own")
   const TemporaryFolder folder;
   std::ofstream(folder / "f.c") << "int twice(int x) { return 2 * x; }\n";
   compile(folder / "f.c", folder / "c.so", {"-Wl,-soname,c.so"});
-  std::vector<std::byte> bytes = bytes_of(folder / "c.so");
+  std::vector<std::byte> bytes = read_bytes(folder / "c.so");
   CHECK(drop_unwind_tables(bytes, "c.so") > 0);
   CHECK(drop_unwind_tables(bytes, "c.so") == 0);
   std::ofstream(folder / "c2.so", std::ios::binary)
@@ -444,9 +466,9 @@ TEST_CASE("a library without tables for unwinding works, and C++ keeps its own")
   std::ofstream(folder / "thrower.cpp")
       << "int f() { try { throw 1; } catch (int i) { return i; } }";
   compile(folder / "thrower.cpp", folder / "cpp.so", {"-Wl,-soname,cpp.so", "-lstdc++"});
-  std::vector<std::byte> cpp = bytes_of(folder / "cpp.so");
+  std::vector<std::byte> cpp = read_bytes(folder / "cpp.so");
   CHECK(drop_unwind_tables(cpp, "cpp.so") == 0);
-  std::vector<std::byte> libc = bytes_of("/lib/x86_64-linux-gnu/libc.so.6");
+  std::vector<std::byte> libc = read_bytes("/lib/x86_64-linux-gnu/libc.so.6");
   CHECK(drop_unwind_tables(libc, "libc.so.6") == 0);
 }
 
@@ -454,7 +476,7 @@ TEST_CASE("a broken ELF file is an error, never a crash") {
   const TemporaryFolder folder;
   std::ofstream(folder / "tables.c") << kTables;
   compile(folder / "tables.c", folder / "good.so");
-  const std::vector<std::byte> good = bytes_of(folder / "good.so");
+  const std::vector<std::byte> good = read_bytes(folder / "good.so");
   std::mt19937_64 random(7);
   for (int round = 0; round < 3000; ++round) {
     std::vector<std::byte> bad = good;
