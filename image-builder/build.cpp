@@ -173,8 +173,8 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   for (const std::string& note : image.notes) progress.note(note);
 
   progress.phase("compiling the modules");
-  const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
   fs::create_directories(image.tree / layout::kMetadata);
+  const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
   index_modules(image, squash.time, scratch.folder);
 
   normalise_modes(image.tree);

@@ -34,12 +34,12 @@ void append_module_folders(const ImageTree& image, std::vector<std::string>& arg
 
 BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work,
                                bool columns) {
-  std::vector<std::string> arguments = {image.tree.native(), kTreeInBytecode,
-                                        std::to_string(usable_cores()),
-                                        columns ? "columns" : "lines"};
+  std::vector<std::string> arguments = {
+      image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
+      columns ? "columns" : "lines", (image.tree / layout::kBytecodeDeltas).native()};
   append_module_folders(image, arguments);
   const std::string output =
-      run_or_throw(python_command(image.starter, std::string(compile_program()), arguments, work),
+      run_or_throw(python_command(image.starter, compile_program(), arguments, work),
                    ExitCode::kBadSource, "compile the modules");
   std::istringstream lines(output);
   BytecodeResult result;

@@ -18,7 +18,8 @@ struct BytecodeResult {
 // Compiles everything in the standard library and the package folders with the image's own
 // interpreter, on all cores. The bytecode is "unchecked-hash" (PEP 552): never stale, whatever the
 // files' times are. With `columns` it says where in a line each instruction came from, which is a
-// third of it and only draws carets in tracebacks. Throws Error (kBadSource) when the interpreter
+// third of it and only draws carets in tracebacks. What -O and -OO change of it goes to
+// layout::kBytecodeDeltas, whose folder is there. Throws Error (kBadSource) when the interpreter
 // fails.
 [[nodiscard]] BytecodeResult compile_modules(const ImageTree& image,
                                              const std::filesystem::path& work, bool columns);

@@ -20,6 +20,7 @@ PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
 PYRAM_EMBED(self_relocation, PYRAM_SELF_RELOCATION);
 PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
+PYRAM_EMBED(delta, PYRAM_BUILDER_SOURCE "/python/bytecode_delta.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
 PYRAM_EMBED(index, PYRAM_BUILDER_SOURCE "/python/index_modules.py");
 PYRAM_EMBED(startup, PYRAM_BUILDER_SOURCE "/python/image_startup.py");
@@ -51,8 +52,9 @@ std::string_view default_rules() { return between(pyram_embedded_rules, pyram_em
 
 std::string_view facts_program() { return between(pyram_embedded_facts, pyram_embedded_facts_end); }
 
-std::string_view compile_program() {
-  return between(pyram_embedded_compile, pyram_embedded_compile_end);
+std::string compile_program() {
+  return std::string(between(pyram_embedded_delta, pyram_embedded_delta_end))
+      .append(between(pyram_embedded_compile, pyram_embedded_compile_end));
 }
 
 std::string_view index_program() { return between(pyram_embedded_index, pyram_embedded_index_end); }

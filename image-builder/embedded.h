@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace pyram::builder {
@@ -18,7 +19,7 @@ namespace pyram::builder {
 
 // Python programs that the image's own interpreter runs during a build (python/*.py).
 [[nodiscard]] std::string_view facts_program();
-[[nodiscard]] std::string_view compile_program();
+[[nodiscard]] std::string compile_program();  // bytecode_delta.py, then compile_modules.py.
 [[nodiscard]] std::string_view index_program();
 [[nodiscard]] std::string_view repack_wheel_program();
 [[nodiscard]] std::string_view install_packages_program();
@@ -26,7 +27,7 @@ namespace pyram::builder {
 [[nodiscard]] std::string_view train_pymysql_program();
 
 // What the image's standard library gets to know about living in an image
-// (python/image_startup.py), with @VERSION@, @STDLIB@ and @INDEX@ left open.
+// (python/image_startup.py), with @VERSION@, @STDLIB@, @INDEX@ and @DELTAS@ left open.
 [[nodiscard]] std::string_view startup_program();
 
 }  // namespace pyram::builder

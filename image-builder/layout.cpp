@@ -187,7 +187,8 @@ std::string startup_text(const ImageTree& image) {
   std::string text(startup_program());
   for (const auto& [mark, value] : {std::pair<std::string_view, std::string>{"@VERSION@", version},
                                     {"@STDLIB@", image.folders.stdlib},
-                                    {"@INDEX@", layout::kModuleIndex}}) {
+                                    {"@INDEX@", layout::kModuleIndex},
+                                    {"@DELTAS@", layout::kBytecodeDeltas}}) {
     text.replace(text.find(mark), mark.size(), value);
   }
   return text;

@@ -34,4 +34,7 @@ inline constexpr char kAddedVariables[] = "PYRAM_ADDED_VARIABLES";
 // Which modules the image has, for its own import system.
 inline constexpr char kModuleIndex[] = ".pyram/modules";
 
+// What -O and -OO change of the modules' bytecode: the files kBytecodeDeltas-1 and -2.
+inline constexpr char kBytecodeDeltas[] = ".pyram/optimised";
+
 }  // namespace pyram::layout

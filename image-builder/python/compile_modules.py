@@ -1,16 +1,18 @@
 """Compiles every module below a tree to bytecode that is never checked against its source.
 
-usage: compile_modules.py TREE PREFIX PROCESSES COLUMNS FOLDER...
+usage: compile_modules.py TREE PREFIX PROCESSES COLUMNS DELTAS FOLDER...
 
 PREFIX stands for TREE in the bytecode, so that it doesn't depend on where the tree lay. The import
 system puts the real path in when it loads a module.
 COLUMNS is "lines" to leave out the columns that each instruction came from: they are a third of all
 bytecode, and all that they do is draw "^^^^" under lines of the image's own modules in tracebacks.
 "columns" keeps them.
+DELTAS is a file's name: DELTAS-1 and DELTAS-2 are written, with what makes the bytecode of -O and -OO
+of the plain bytecode; a module that isn't in them has the same bytecode. bytecode_delta.py, which is
+put before this program, knows their form.
 Prints the number of compiled modules, then one line for each module that is no valid source.
 """
 
-import importlib.machinery
 import importlib.util
 import marshal
 import os
@@ -18,6 +20,10 @@ import sys
 import types
 
 UNCHECKED_HASH = b"\x01\x00\x00\x00"  # PEP 552
+LEVELS = (1, 2)  # Of -O and -OO.
+
+# What a start imports before image_startup.py has read the deltas. It has optimised bytecode of its own.
+EARLY = "/encodings/__init__.py", "/encodings/aliases.py", "/codecs.py"
 
 
 def varint(number):
@@ -102,37 +108,59 @@ def with_interned_strings(code, alive):
     )
 
 
-def compile_one(path, shown, columns):
-    with open(path, "rb") as file:
-        source = file.read()
-    loader = importlib.machinery.SourceFileLoader("<image>", path)
-    code = loader.source_to_code(source, shown)
+def compiled(source, shown, columns, level):
+    code = compile(source, shown, "exec", dont_inherit=True, optimize=level)
     if not columns:
         code = without_columns(code)
     # With something else in it: of a list of nothing but strings PyPy keeps only the characters.
     alive = [None]
     code = with_interned_strings(code, alive)
-    target = importlib.util.cache_from_source(path)
+    return marshal.dumps(code)
+
+
+def write_bytecode(path, optimization, head, stream):
+    target = importlib.util.cache_from_source(path, optimization=optimization)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with open(target, "wb") as file:
         file.write(importlib.util.MAGIC_NUMBER + UNCHECKED_HASH)
-        file.write(importlib.util.source_hash(source))
-        file.write(marshal.dumps(code))
+        file.write(head)
+        file.write(stream)
 
 
-def compile_share(paths, tree, prefix, columns, errors):
+def compile_one(path, shown, columns, tables):
+    """Writes the plain bytecode; returns the deltas of the levels that differ from it."""
+    with open(path, "rb") as file:
+        source = file.read()
+    streams = agreeing([compiled(source, shown, columns, level) for level in (0, *LEVELS)], tables)
+    head = importlib.util.source_hash(source)
+    write_bytecode(path, "", head, streams[0])
+    if path.endswith(EARLY):
+        for level, stream in zip(LEVELS, streams[1:]):
+            write_bytecode(path, level, head, stream)
+    return {
+        level: (head[:4], *make_delta(streams[0], stream, tables))
+        for level, stream in zip(LEVELS, streams[1:])
+        if stream != streams[0]
+    }
+
+
+def compile_share(paths, tree, prefix, columns):
+    """What became of each path: its deltas, or None where it is no valid source."""
+    tables = find_tables()
+    result = {}
     for path in paths:
+        inside = path[len(tree) + 1:]
         try:
-            compile_one(path, prefix + path[len(tree):], columns)
+            result[inside] = compile_one(path, prefix + "/" + inside, columns, tables)
         except (SyntaxError, ValueError):  # UnicodeError is a ValueError
-            errors.write(path[len(tree) + 1:] + "\n")
-    errors.flush()
+            result[inside] = None
+    return result
 
 
 def main():
     tree, prefix, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    columns = sys.argv[4] == "columns"
-    paths = list(modules(sys.argv[5:]))
+    columns, deltas = sys.argv[4] == "columns", sys.argv[5]
+    paths = list(modules(sys.argv[6:]))
     # Large modules first, dealt out in turn: the processes end at about the same time.
     paths.sort(key=lambda path: (-os.path.getsize(path), path))
     children = []
@@ -143,22 +171,29 @@ def main():
             os.close(reader)
             status = 1
             try:
-                with os.fdopen(writer, "w") as errors:
-                    compile_share(paths[number::processes], tree, prefix, columns, errors)
+                with os.fdopen(writer, "wb") as answer:
+                    share = paths[number::processes]
+                    answer.write(marshal.dumps(compile_share(share, tree, prefix, columns)))
                 status = 0
             finally:
                 os._exit(status)
         os.close(writer)
         children.append((child, reader))
-    failed = []
+    result = {}
     for child, reader in children:
-        with os.fdopen(reader) as lines:
-            failed += lines.read().splitlines()
+        with os.fdopen(reader, "rb") as answer:
+            data = answer.read()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status != 0:
             sys.exit("a compiling process ended with %d" % status)
+        result.update(marshal.loads(data))
+    for level in LEVELS:
+        found = {path: of[level] for path, of in result.items() if level in (of or ())}
+        with open("%s-%d" % (deltas, level), "wb") as file:
+            file.write(all_deltas(found))
+    failed = sorted(path for path in result if result[path] is None)
     print(len(paths) - len(failed))
-    for path in sorted(failed):
+    for path in failed:
         print(path)
 
 

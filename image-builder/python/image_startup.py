@@ -48,7 +48,7 @@ def _replace(owner, function):
 # once: no folder is listed and no source looked at. Finders, loaders and specs are the usual ones and
 # hold what they always hold. Whatever isn't plain goes the usual way: other folders, those that
 # aren't as the image has them any more (their time tells), modules without bytecode, finders with
-# other loaders, and a Python that was told to use other bytecode or to say what it does.
+# other loaders, and a Python that was told to keep bytecode elsewhere or to say what it does.
 def _import_fast(loaders, stdlib, replace):
     FileFinder, FileLoader, SourceFileLoader = (
         loaders.FileFinder, loaders.FileLoader, loaders.SourceFileLoader)
@@ -60,7 +60,7 @@ def _import_fast(loaders, stdlib, replace):
             return file.read()
 
     replace(FileLoader, get_data)
-    if sys.flags.verbose or sys.flags.optimize:
+    if sys.flags.verbose:
         return
     import marshal
     root = stdlib[:-len('@STDLIB@')]
@@ -68,9 +68,22 @@ def _import_fast(loaders, stdlib, replace):
         time, folders = marshal.loads(get_data(None, root + '@INDEX@'))
     except (OSError, EOFError, ValueError, TypeError):
         return
+    # What -O and -OO change of the plain bytecode (see bytecode_delta.py). A module that isn't there
+    # has the same bytecode with and without the option.
+    level = sys.flags.optimize
+    changed = {}
+    if level:
+        try:
+            changed, all_edges, all_lengths, texts = marshal.loads(
+                get_data(None, root + '@DELTAS@-%d' % level))
+            all_edges, all_lengths = memoryview(all_edges), memoryview(all_lengths)
+        except (OSError, EOFError, ValueError, TypeError):
+            changed = None  # Modules are found by the index, and compiled.
     imp, implementation, compile_bytecode = (
         loaders._imp, sys.implementation, loaders._compile_bytecode)
     tag = implementation.cache_tag
+    plain = '.' + tag + '.pyc'
+    suffix = '.%s.opt-%d.pyc' % (tag, level) if level else plain
     begin = loaders.MAGIC_NUMBER + b'\1\0\0\0'  # Bytecode that is never checked against a source.
     usual_loaders = FileFinder('/', *loaders._get_supported_file_loaders())._loaders
     known = {}     # Folder -> {name: 0 for a module, 1 for a package, 2 for anything else}.
@@ -113,8 +126,24 @@ def _import_fast(loaders, stdlib, replace):
         spec._set_fileattr = True
         if kind == 1:
             spec.submodule_search_locations = [folder]
-        bytecode[path] = spec.cached = folder + '/__pycache__/' + name + '.' + tag + '.pyc'
+        name = folder + '/__pycache__/' + name
+        spec.cached = name + suffix
+        if changed is not None:
+            bytecode[path] = name + plain
         return spec
+
+    def optimised(data, source_hash, first, count, text):
+        """The optimised bytecode of a module, or None where the plain one is of another source."""
+        from itertools import accumulate, chain
+        if data[8:12] != source_hash:
+            return None
+        last = first + count
+        # Without a loop in Python: it would run thousands of times in a start, not compiled yet.
+        edges = list(accumulate(all_edges[4 * first:4 * last].cast('H'), initial=16))
+        cuts = list(accumulate(all_lengths[2 * first:2 * last].cast('H'), initial=text))
+        kept = map(data.__getitem__, map(slice, edges[0::2], edges[1::2]))
+        put = map(texts.__getitem__, map(slice, cuts, cuts[1:]))
+        return b''.join(chain.from_iterable(zip(kept, put)))
 
     def get_code(self, fullname):
         path = self.path
@@ -126,8 +155,11 @@ def _import_fast(loaders, stdlib, replace):
             except OSError:
                 data = b''
             if data.startswith(begin):
-                return compile_bytecode(memoryview(data)[16:], name=fullname,
-                                        bytecode_path=cached, source_path=path)
+                delta = changed.get(path[len(root):])
+                data = memoryview(data)[16:] if delta is None else optimised(data, *delta)
+                if data is not None:
+                    return compile_bytecode(data, name=fullname, bytecode_path=cached,
+                                            source_path=path)
         return usual_get_code(self, fullname)
 
     usual_find_spec = replace(FileFinder, find_spec)
