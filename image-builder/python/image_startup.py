@@ -75,7 +75,7 @@ def _import_fast(loaders, stdlib, replace):
     if level:
         try:
             changed, all_edges, all_lengths, texts = marshal.loads(
-                get_data(None, root + '@DELTAS@-%d' % level))
+                get_data(None, root + '@DELTAS@-%d' % min(level, 2)))
             all_edges, all_lengths = memoryview(all_edges), memoryview(all_lengths)
         except (OSError, EOFError, ValueError, TypeError):
             changed = None  # Modules are found by the index, and compiled.
