@@ -16,9 +16,10 @@ CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll", "pyram",
 
 WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
 DJANGO = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import django_page; {WAIT}"
-KINDS = {"pass": (WAIT, 1), "django": (DJANGO, 1), "20 django processes": (DJANGO, 20)}
+KINDS = {"pass": (WAIT, 1), "django": (DJANGO, 1), "20 processes": (WAIT, 20),
+         "20 django processes": (DJANGO, 20)}
 QUICK = {"pass": ("original", "squashfs", "erofs", "squashfuse_ll", "pyram", "cpython"),
-         "django": ("original", "pyram"), "20 django processes": ()}
+         "django": ("original", "pyram"), "20 processes": (), "20 django processes": ()}
 
 
 def run(bench):
