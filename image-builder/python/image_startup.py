@@ -25,7 +25,7 @@ def _forget_added():
     if names is not None:
         posix.unsetenv(b'PYRAM_ADDED_VARIABLES')
         for name in names.split(b','):
-            if name.startswith(b'PYPY_GC_') and posix.environ.pop(name, None) is not None:
+            if name.startswith((b'PYPY_GC_', b'GLIBC_TUNABLES')) and posix.environ.pop(name, None) is not None:
                 posix.unsetenv(name)
 _forget_added()
 del _forget_added

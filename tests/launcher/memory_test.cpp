@@ -87,13 +87,18 @@ const std::string kNursery = "import gc; print(gc.get_stats().nursery_size)";
 }  // namespace
 
 TEST_CASE("the less memory, the smaller the sizes; PyPy's own above a gigabyte") {
-  CHECK(collector_step(Memory::kAuto, kUnlimited) == nullptr);
-  CHECK(collector_step(Memory::kAuto, 1024 * kMiB + 1) == nullptr);
+  const CollectorStep* const plenty = collector_step(Memory::kAuto, kUnlimited);
+  REQUIRE(plenty != nullptr);
+  CHECK(plenty == collector_step(Memory::kAuto, 1024 * kMiB + 1));
+  CHECK(plenty->nursery == nullptr);
+  CHECK(plenty->max_delta == nullptr);
+  CHECK(plenty->major_collect == nullptr);
   const CollectorStep* last = nullptr;
   for (const std::uint64_t limit : {128U, 256U, 512U, 1024U}) {
     const CollectorStep* const step = collector_step(Memory::kAuto, limit * kMiB);
     REQUIRE(step != nullptr);
     CHECK(step != last);
+    CHECK(step->tunables == nullptr);
     CHECK(step == collector_step(Memory::kAuto, limit * kMiB / 2 + 1));
     CHECK(step->max_delta == std::to_string(limit / 8) + "M");
     last = step;
@@ -146,6 +151,27 @@ TEST_CASE("PYRAM_MEMORY decides, and a variable of the user's own wins") {
   }
 }
 
+TEST_CASE("with plenty of memory the nursery has huge pages") {
+  std::string mode;
+  std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/enabled"), mode);
+  if (mode.find("[madvise]") == std::string::npos)
+    PYRAM_SKIP("huge pages are not asked for here: " + mode);
+  if (memory_limit().bytes <= 1024 * kMiB) PYRAM_SKIP("this machine has little memory");
+  const Scene scene;
+  const auto huge = [&](const std::vector<std::string>& settings) {
+    return scene
+        .start(Who::kSelf,
+               {"-c", "print(next(l for l in open('/proc/self/smaps_rollup') if 'AnonHuge' in l))"},
+               settings)
+        .output;
+  };
+  const std::string none = huge({"PYRAM_MEMORY=default"});
+  CHECK(none.find(" 0 kB") != std::string::npos);
+  CHECK(huge({}) != none);
+  // The user's own tunables stay, whatever they are.
+  CHECK(huge({"GLIBC_TUNABLES=glibc.malloc.hugetlb=0"}) == none);
+}
+
 TEST_CASE("neither a script nor its children see the settings") {
   const Scene scene;
   const std::string script =
@@ -154,8 +180,8 @@ TEST_CASE("neither a script nor its children see the settings") {
       "print(names)\n"
       "assert sorted(map(os.fsdecode, os.environb)) == names\n"
       "for line in subprocess.check_output(['env'], text=True).splitlines():\n"
-      "    assert not line.startswith(('PYPY_', 'PYRAM_ADDED')), line\n"
-      "assert os.system('! env | grep -e ^PYPY_ -e ^PYRAM_ADDED') == 0\n"
+      "    assert not line.startswith(('PYPY_', 'PYRAM_ADDED', 'GLIBC_')), line\n"
+      "assert os.system('! env | grep -e ^PYPY_ -e ^PYRAM_ADDED -e ^GLIBC_') == 0\n"
       "getenv = ctypes.CDLL(None).getenv\n"
       "getenv.restype = ctypes.c_char_p\n"
       "assert getenv(b'PYPY_GC_NURSERY') is None and getenv(b'PYRAM_ADDED_VARIABLES') is None\n"
@@ -170,6 +196,9 @@ TEST_CASE("neither a script nor its children see the settings") {
     INFO(outcome.errors);
     CHECK(outcome.errors.empty());
     CHECK(outcome.output == "['PATH', 'PYRAM_IMAGE', 'PYRAM_MEMORY', 'XDG_RUNTIME_DIR']\n");
+    const Outcome plenty = scene.start(Who::kSelf, {option, script}, {"PYRAM_MEMORY=auto"});
+    INFO(plenty.errors);
+    CHECK(plenty.output == outcome.output);
   }
   // The user's own stay.
   const Outcome own =
