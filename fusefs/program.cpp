@@ -23,6 +23,7 @@
 #include "support/error.h"
 #include "support/io.h"
 #include "support/pipe.h"
+#include "support/signal_reset.h"
 
 namespace {
 
@@ -107,6 +108,8 @@ void extract(const pyram::Options& options) {
 int run(int argc, char** argv) {
   const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
+  // An extraction has no children, and goes on after its terminal where it is run by nohup.
+  if (options->action != pyram::Action::kExtract) pyram::reset_signals();
   switch (options->action) {
     case pyram::Action::kMount:
       mount(*options);

@@ -63,14 +63,42 @@ void leave_standard_descriptors(bool foreground) {
   if (null > STDERR_FILENO) ::close(null);
 }
 
-std::string describe_end(int status) {
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
+// As waitid() said it.
+std::string describe_end(const siginfo_t& info) {
+  if (info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) {
+    const int signal = info.si_status;
     const char* const name = ::sigdescr_np(signal);
     return "was ended by signal " + std::to_string(signal) +
            (name != nullptr ? " (" + std::string(name) + ")" : "");
   }
-  return "ended with code " + std::to_string(WEXITSTATUS(status));
+  if (info.si_code == CLD_EXITED) return "ended with code " + std::to_string(info.si_status);
+  return "ended, and the kernel does not know how";
+}
+
+// Reaps a child if it ended; false where it did not. Its number is only looked at where there is no
+// descriptor of it, or the kernel (before Linux 5.4) doesn't wait for one. Nothing is known of its
+// end (si_code 0) where somebody else reaped it.
+bool reap_child(int process, pid_t pid, siginfo_t& info) {
+  constexpr auto kByDescriptor = static_cast<idtype_t>(3);  // P_PIDFD: newer than some C libraries.
+  int result = -1;
+  do {
+    info = {};
+    if (process >= 0) {
+      result = ::waitid(kByDescriptor, static_cast<id_t>(process), &info, WEXITED | WNOHANG);
+    }
+    if (process < 0 || (result < 0 && errno == EINVAL)) {
+      result = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG);
+    }
+  } while (result < 0 && errno == EINTR);
+  return result < 0 || info.si_pid != 0;
+}
+
+void kill_child(int process, pid_t pid) {
+  if (process >= 0) {
+    ::syscall(SYS_pidfd_send_signal, process, SIGKILL, nullptr, 0);
+  } else {
+    ::kill(pid, SIGKILL);
+  }
 }
 
 }  // namespace
@@ -169,21 +197,17 @@ WorkerProcess::End WorkerProcess::wait() {
   }
   if (pid_ <= 0) return {};
   // One that closed its end and lives is out of its mind.
-  ::kill(pid_, SIGKILL);
+  kill_child(process_.get(), pid_);
   pollfd gone{process_.get(), POLLIN, 0};
   constexpr int kMilliseconds = 50;
   ::poll(&gone, 1, kMilliseconds);
   if (!reap()) return {.clean = false, .how = "ended while the kernel held it"};
-  return {.clean = WIFEXITED(status_) && WEXITSTATUS(status_) == 0, .how = describe_end(status_)};
+  return {.clean = end_.si_code == CLD_EXITED && end_.si_status == 0, .how = describe_end(end_)};
 }
 
 bool WorkerProcess::reap() {
   if (pid_ <= 0) return true;
-  pid_t result = -1;
-  do {
-    result = ::waitpid(pid_, &status_, WNOHANG);
-  } while (result < 0 && errno == EINTR);
-  if (result == 0) return false;
+  if (!reap_child(process_.get(), pid_, end_)) return false;
   pid_ = -1;
   return true;
 }

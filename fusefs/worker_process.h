@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <string>
 #include <thread>
@@ -72,10 +73,10 @@ class WorkerProcess {
   WorkerProcess(Control control, pid_t pid, UniqueFd alive);
 
   Control control_;
-  pid_t pid_ = -1;  // -1: a thread, or reaped.
-  int status_ = 0;  // As waitpid() gave it.
-  UniqueFd process_;
-  UniqueFd alive_;  // A pipe's end, of which the worker has the other.
+  pid_t pid_ = -1;    // -1: a thread, or reaped.
+  siginfo_t end_{};   // As waitid() gave it.
+  UniqueFd process_;  // Of pidfd_open(); none where the kernel hasn't that.
+  UniqueFd alive_;    // A pipe's end, of which the worker has the other.
   int thread_code_ = 0;
   std::thread thread_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

@@ -10,7 +10,6 @@
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <span>
 #include <string_view>
@@ -18,6 +17,7 @@
 #include "launcher/namespaces.h"
 #include "support/error.h"
 #include "support/exec.h"
+#include "support/signal_reset.h"
 #include "support/unique_fd.h"
 
 namespace pyram::launcher {
@@ -75,10 +75,7 @@ int become(const std::vector<char*>& argv, int ready, int errors) {
   // have its reader wait for ever.
   const unsigned first = ready >= 0 ? kReadyFd + 1 : kReadyFd;
   ::close_range(first, ~0U, CLOSE_RANGE_CLOEXEC);
-  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  reset_signals();
   raise_limits();
   // The caller's folder stays removable and unmountable. All our paths are absolute.
   if (::chdir("/") != 0) return errno;
