@@ -284,10 +284,14 @@ MountPoint MountPoint::mount(const MountRequest& request) {
   return {folder, mount_by_helper(request, folder)};
 }
 
+bool MountPoint::is_connected() const {
+  pollfd connection{device_.get(), 0, 0};
+  return ::poll(&connection, 1, 0) <= 0 || (connection.revents & POLLERR) == 0;
+}
+
 bool MountPoint::is_mounted() const {
   // Without a connection our file system is gone, and its number may be another one's by now.
-  pollfd connection{device_.get(), 0, 0};
-  if (::poll(&connection, 1, 0) != 0 && (connection.revents & POLLERR) != 0) return false;
+  if (!is_connected()) return false;
   const auto entry = find_mount(folder_);
   return entry && entry->device == mount_device_;
 }

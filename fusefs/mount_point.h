@@ -40,6 +40,9 @@ class MountPoint {
   // than not being in use. Always kBusy where we may not do it: fusermount3 can't.
   UnmountResult expire() const;
 
+  // Whether the kernel still has the file system: somewhere it is mounted or in use.
+  [[nodiscard]] bool is_connected() const;
+
   // Takes it out of the folder tree; who uses it keeps it until he is done, and is served.
   void detach() const;
 

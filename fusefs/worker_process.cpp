@@ -116,6 +116,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
                                                    const WorkerFiles& files) {
   auto ends = Control::make_pair();
   Pipe alive = make_pipe();
+  std::unique_ptr<WorkerProcess> worker(
+      new WorkerProcess(std::move(ends.first), std::move(alive.reader)));
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
@@ -127,8 +129,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
       ::_exit(1);
     ::_exit(run_worker(options, inherited_handles(), WorkerKind::kProcess));
   }
-  return std::unique_ptr<WorkerProcess>(
-      new WorkerProcess(std::move(ends.first), child, std::move(alive.reader)));
+  worker->own(child);
+  return worker;
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
@@ -140,6 +142,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
   if (words.empty()) throw Error(ExitCode::kFailed, "cannot see how this program was called");
   words.insert(words.begin() + 1, {"--worker", kWorkerProtocol});
   const std::vector<char*> pointers = exec_pointers(words);
+  std::unique_ptr<WorkerProcess> worker(
+      new WorkerProcess(std::move(ends.first), std::move(alive.reader)));
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
@@ -151,8 +155,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
     ::execv(program.c_str(), pointers.data());
     ::_exit(127);
   }
-  return std::unique_ptr<WorkerProcess>(
-      new WorkerProcess(std::move(ends.first), child, std::move(alive.reader)));
+  worker->own(child);
+  return worker;
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& options,
@@ -163,7 +167,7 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
                         .image = copy_of(files.image),
                         .state = copy_of(files.state),
                         .alive = UniqueFd()};
-  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), -1, UniqueFd()));
+  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), UniqueFd()));
   worker->thread_ =
       std::thread([raw = worker.get(), &options, handles = std::move(handles)]() mutable {
         raw->thread_code_ = run_worker(options, std::move(handles), WorkerKind::kThread);
@@ -171,13 +175,16 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
   return worker;
 }
 
-WorkerProcess::WorkerProcess(Control control, pid_t pid, UniqueFd alive)
-    : control_(std::move(control)), pid_(pid), alive_(std::move(alive)) {
-  if (pid_ > 0) process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+WorkerProcess::WorkerProcess(Control control, UniqueFd alive)
+    : control_(std::move(control)), alive_(std::move(alive)) {}
+
+void WorkerProcess::own(pid_t child) noexcept {
+  pid_ = child;
+  process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
 }
 
 WorkerProcess::~WorkerProcess() {
-  if (pid_ > 0) wait();
+  kill();
   // A thread that waits for the kernel ends with the process.
   if (thread_.joinable()) thread_.detach();
 }
@@ -195,17 +202,21 @@ WorkerProcess::End WorkerProcess::wait() {
     thread_.join();
     return {.clean = thread_code_ == 0, .how = "ended with code " + std::to_string(thread_code_)};
   }
-  if (pid_ <= 0) return {};
+  if (!kill()) return {.clean = false, .how = "ended while the kernel held it"};
+  return {.clean = end_.si_code == CLD_EXITED && end_.si_status == 0, .how = describe_end(end_)};
+}
+
+bool WorkerProcess::kill() noexcept {
+  if (pid_ <= 0) return true;
   // One that closed its end and lives is out of its mind.
   kill_child(process_.get(), pid_);
   pollfd gone{process_.get(), POLLIN, 0};
   constexpr int kMilliseconds = 50;
   ::poll(&gone, 1, kMilliseconds);
-  if (!reap()) return {.clean = false, .how = "ended while the kernel held it"};
-  return {.clean = end_.si_code == CLD_EXITED && end_.si_status == 0, .how = describe_end(end_)};
+  return reap();
 }
 
-bool WorkerProcess::reap() {
+bool WorkerProcess::reap() noexcept {
   if (pid_ <= 0) return true;
   if (!reap_child(process_.get(), pid_, end_)) return false;
   pid_ = -1;

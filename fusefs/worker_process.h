@@ -67,10 +67,14 @@ class WorkerProcess {
   // it, but for one that the kernel doesn't let go yet.
   End wait();
   // Reaps it if that can be done now; true when there is nothing left to reap.
-  bool reap();
+  bool reap() noexcept;
 
  private:
-  WorkerProcess(Control control, pid_t pid, UniqueFd alive);
+  // Made before its process, for which there must be an owner then.
+  WorkerProcess(Control control, UniqueFd alive);
+  void own(pid_t child) noexcept;
+  // Ends it where it has not ended, and reaps it; false where that takes longer.
+  bool kill() noexcept;
 
   Control control_;
   pid_t pid_ = -1;    // -1: a thread, or reaped.

@@ -1,0 +1,162 @@
+// Nothing that fails ends the supervisor, and whatever ends it leaves no dead mount.
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "support/exec.h"
+#include "support/io.h"
+#include "support/pipe.h"
+#include "tests/support/catch.h"
+#include "tests/support/fixture.h"
+#include "tests/support/image.h"
+#include "tests/support/mount.h"
+
+namespace fs = std::filesystem;
+using namespace pyram::test;
+
+namespace {
+
+// Seconds: long enough for a busy machine to come to do something before a mount is idle.
+constexpr char kIdle[] = "3";
+constexpr char kText[] = "hello from the image\n";
+
+fs::path small_image(const TemporaryFolder& folder) {
+  fs::create_directories(folder / "tree");
+  pyram::write_file(folder / "tree/hello", kText);
+  pyram::write_file(folder / "tree/other", kText);
+  return make_image(folder / "tree", folder / "small.sqfs");
+}
+
+// A daemon of the plain user in the foreground, whose lines can be waited for.
+class UsersDaemon {
+ public:
+  UsersDaemon(const fs::path& image, const fs::path& folder, std::vector<std::string> options)
+      : folder_(folder) {
+    fs::create_directory(folder);
+    give_to_plain_user(folder);
+    auto [ready, tell] = pyram::make_pipe();
+    auto [lines, log] = pyram::make_pipe();
+    options.insert(options.begin(),
+                   {program("pyram-mount"), "-f", "--ready-fd", std::to_string(tell.get())});
+    options.insert(options.end(), {image.native(), folder.native()});
+    const pyram::Command command = as_plain_user(std::move(options));
+    const std::vector<char*> words = pyram::exec_pointers(command.arguments);
+    process_ = ::fork();
+    REQUIRE(process_ >= 0);
+    if (process_ == 0) {
+      ::dup2(log.get(), STDERR_FILENO);
+      ::fcntl(tell.get(), F_SETFD, 0);
+      ::execvp(words[0], words.data());
+      ::_exit(127);
+    }
+    tell.reset();
+    log.reset();
+    lines_ = std::move(lines);
+    char said = 0;
+    REQUIRE(::read(ready.get(), &said, 1) == 1);
+    REQUIRE(said == '+');
+  }
+
+  ~UsersDaemon() {
+    if (process_ > 0) {
+      ::kill(process_, SIGKILL);
+      ::waitpid(process_, nullptr, 0);
+    }
+    ::umount2(folder_.c_str(), MNT_DETACH);  // What a test that failed left.
+  }
+  UsersDaemon(const UsersDaemon&) = delete;
+  UsersDaemon& operator=(const UsersDaemon&) = delete;
+
+  [[nodiscard]] pid_t process() const { return process_; }
+
+  // How many processes its user may have, or "" for as many as before. By its user: root of a
+  // container may not.
+  void limit_processes(const std::string& most) const {
+    const std::string limit = most.empty() ? hard_limit() : most;
+    REQUIRE(pyram::run(as_plain_user({"prlimit", "--pid", std::to_string(process_),
+                                      "--nproc=" + limit + ':'}))
+                .ok());
+  }
+
+  // Whether it says something with `text` in it before it ends.
+  [[nodiscard]] bool wait_for_words(const std::string& text) {
+    std::array<char, 512> buffer;
+    while (said_.find(text) == std::string::npos) {
+      const ssize_t got = ::read(lines_.get(), buffer.data(), buffer.size());
+      if (got <= 0) return false;
+      said_.append(buffer.data(), static_cast<std::size_t>(got));
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool can_read() const {
+    return pyram::run(as_plain_user({"cat", (folder_ / "hello").native()})).output == kText;
+  }
+
+  // Waits for its end. Its exit code, or 128 and a signal.
+  int wait() {
+    int status = 0;
+    REQUIRE(::waitpid(process_, &status, 0) == process_);
+    process_ = -1;
+    return pyram::exit_code_of(status);
+  }
+
+ private:
+  static std::string hard_limit() {
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NPROC, &limit) == 0);
+    return limit.rlim_max == RLIM_INFINITY ? "unlimited" : std::to_string(limit.rlim_max);
+  }
+
+  fs::path folder_;
+  pid_t process_ = -1;
+  pyram::UniqueFd lines_;
+  std::string said_;
+};
+
+}  // namespace
+
+TEST_CASE("a supervisor that cannot unmount goes on, and tries again") {
+  const bool idle = GENERATE(true, false);
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  UsersDaemon daemon(
+      image, folder / "mount",
+      idle ? std::vector<std::string>{"--idle-timeout", kIdle} : std::vector<std::string>{});
+  daemon.limit_processes("1");  // No room for fusermount3.
+  if (!idle) REQUIRE(::kill(daemon.process(), SIGTERM) == 0);
+  CHECK(daemon.wait_for_words("cannot start 'fusermount3'"));
+  CHECK(is_mounted(folder / "mount"));
+  CHECK(daemon.can_read());
+  daemon.limit_processes("");
+  CHECK(daemon.wait() == 0);
+  CHECK_FALSE(is_mounted(folder / "mount"));
+}
+
+TEST_CASE("a supervisor that can have no worker ends when the mount is gone") {
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  UsersDaemon daemon(image, folder / "mount", {});
+  const std::string status =
+      pyram::run(as_plain_user({program("pyram-mount"), "--status", "--format", "prometheus",
+                                (folder / "mount").native()}))
+          .output;
+  const std::string key = "pyram_worker_pid{";
+  const std::size_t at = status.find(key);
+  REQUIRE(at != std::string::npos);
+  const pid_t worker = std::stoi(status.substr(status.find("} ", at) + 2));
+  daemon.limit_processes("1");
+  REQUIRE(::kill(worker, SIGKILL) == 0);
+  CHECK(daemon.wait_for_words("cannot start a worker"));
+  CHECK(pyram::run(as_plain_user({"fusermount3", "-u", (folder / "mount").native()})).ok());
+  CHECK(daemon.wait() == 0);
+}
