@@ -42,7 +42,8 @@ struct Operations {
     return *static_cast<FileSystem*>(fuse_req_userdata(request));
   }
 
-  // Runs `action`, which has to reply exactly once unless it throws.
+  // Runs `action`, which either throws or replies, once. libfuse frees a request with its reply: so
+  // a reply is the last thing that an action does, or nothing that comes after it throws.
   template <typename Action>
   static void answer(fuse_req_t request, fuse_ino_t node, Action&& action) noexcept {
     FileSystem& fs = self(request);
@@ -261,9 +262,10 @@ struct Operations {
       return;
     }
     answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      // Later, maybe, and where nobody could catch anything: so it takes no memory.
       const auto done = [request](std::string_view why) {
-        std::string text(why.substr(0, kReloadSize - 1));
-        text.resize(kReloadSize, '\0');
+        std::array<char, kReloadSize> text{};
+        std::ranges::copy(why.substr(0, text.size() - 1), text.begin());
         fuse_reply_ioctl(request, 0, text.data(), text.size());
       };
       fs.reload_ ? fs.reload_(done) : done("it runs without a supervisor");
@@ -361,11 +363,21 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   } else {
     fuse_reply_buf(request, reinterpret_cast<const char*>(copy.data()), done);
   }
+  // After the reply, which the store would wait for.
   if (part && storer_ != nullptr) note_part(file, part->extent, part->taken, part->decompressed);
 }
 
 void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t taken,
-                           bool decompressed) {
+                           bool decompressed) noexcept {
+  try {
+    offer_rest(file, extent, taken, decompressed);
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // No memory: then the rest is read when somebody asks for it.
+  }
+}
+
+void FileSystem::offer_rest(InodeRef file, const Extent& extent, std::size_t taken,
+                            bool decompressed) {
   if (prefetching_ && prefetching_()) return;
   if (!extent.is_whole_block()) {
     std::vector<ExtentPlace> tails = fragment_files_.note_read(extent.fragment);
