@@ -215,9 +215,24 @@ class Supervisor {
 
   void look_idle() {
     const IdleWatch::Step step = idle_.look((*memory_)->statistics.all_requests());
-    if (step.try_expiry && mount_->expire() == UnmountResult::kBusy && step.may_unmount) {
-      mount_->unmount();
-    }
+    if (!step.try_expiry) return;
+    UnmountResult result = mount_->expire();
+    if (result == UnmountResult::kBusy && step.may_unmount) result = mount_->unmount();
+    if (result == UnmountResult::kDone) leave_copies();
+  }
+
+  // It was unmounted because nobody used it. Who made a mount namespace meanwhile (a container,
+  // `unshare -m`) has a copy of the mount in it. That nobody asked for anything does not say that
+  // no program there has files mapped or open, and they must not lose them for the sake of a
+  // timeout: so copies are served until they are gone too, or somebody ends us. Here the place is
+  // free for another start.
+  void leave_copies() {
+    has_left_ = true;
+    registration_.reset();
+    if (!mount_->is_connected() || mount_->is_mounted_here()) return;
+    log_.info(
+        "unmounted, as nobody used it here; a copy of the mount in another mount namespace is "
+        "served until that ends");
   }
 
   void hear(const Message& message) {
@@ -259,6 +274,10 @@ class Supervisor {
     } else {
       leftovers_.push_back(std::move(worker_));
     }
+    if (is_aborting_) {
+      ended_ = true;
+      return;
+    }
     if (draining_) return go_on_with_standby();
     if (end.clean) {
       if (is_ready_) {
@@ -296,6 +315,7 @@ class Supervisor {
   // ends, then the new one goes on: requests that come in between wait in the kernel.
   void reload() {
     if (standby_) return worker_->control().send(Word::kRefused, "somebody else is at it");
+    if (is_aborting_) return worker_->control().send(Word::kRefused, "it is about to end");
     try {
       standby_ = WorkerProcess::exec(program_, own_command_line(), files());
     } catch (const Error& error) {
@@ -345,12 +365,42 @@ class Supervisor {
     notify_service_manager("READY=1");
   }
 
-  // Somebody asked us to end. Those who use the mount are served until they are done.
+  // Somebody asked us to end. Those who use the mount are served until they are done. But for a
+  // copy of it in another mount namespace nobody waits: that may be there for as long as the
+  // machine runs, and whoever stops a service wants it stopped.
   void end() {
     notify_service_manager("STOPPING=1");
-    if (mount_->unmount() != UnmountResult::kBusy) return;
-    log_.info("the mount is in use: it is detached, and served until its users end");
-    mount_->detach();
+    if (is_detached_ || is_aborting_) return;
+    const UnmountResult result = mount_->unmount();
+    if (result == UnmountResult::kBusy) {
+      mount_->detach();
+      is_detached_ = true;
+      log_.info("the mount was in use: it is detached, and served until its users end");
+    } else if (mount_->is_connected()) {
+      // Where somebody else took the mount away, it may have been in use.
+      has_left_ = has_left_ || result == UnmountResult::kDone;
+      if (has_left_ && !mount_->is_mounted_here()) {
+        log_.info("a copy of the mount in another mount namespace ends with the daemon");
+        abort();
+      } else {
+        log_.info("the mount is in use elsewhere: it is served until its users end");
+      }
+    }
+    registration_.reset();
+  }
+
+  // Ends although the file system is mounted somewhere: the last one who closes the connection ends
+  // it, and whoever uses it gets errors. The worker has to end by itself: one that puts pages into
+  // the kernel's cache can't be killed while a reader holds them that only it can answer, and has
+  // the connection open as long.
+  void abort() {
+    is_aborting_ = true;
+    standby_.reset();
+    if (!worker_) {
+      ended_ = true;
+    } else if (!draining_) {
+      worker_->control().send(Word::kDrain);
+    }
   }
 
   static ImageFile open_image(const std::filesystem::path& path, std::uint64_t offset) {
@@ -378,7 +428,10 @@ class Supervisor {
   std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Dead, but not gone yet.
   bool draining_ = false;  // The worker was told to end for the standby one.
   bool is_ready_ = false;
-  bool end_wanted_ = false;  // Somebody asked for it, and end() did not do it yet.
+  bool end_wanted_ = false;   // Somebody asked for it, and end() did not do it yet.
+  bool is_detached_ = false;  // It was in use when we were to end: served until its users end.
+  bool is_aborting_ = false;  // Ends although there are copies of the mount in other namespaces.
+  bool has_left_ = false;     // We unmounted it: at most copies of it are left.
   bool ended_ = false;
   std::optional<Error> verdict_;  // Why the mount is given up.
   std::string last_failure_;      // The last that was logged.

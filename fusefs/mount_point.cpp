@@ -232,26 +232,45 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
   throw Error(ExitCode::kNoFuse, "cannot mount on " + quote(folder.native()) + ": " + said);
 }
 
-}  // namespace
+// Of /proc/self/mountinfo, as it stands there: place and source are escaped.
+struct MountLine {
+  std::string_view device;
+  std::string_view place;
+  std::string_view type;
+  std::string_view source;
+};
 
-std::optional<MountEntry> find_mount(const fs::path& folder) {
+// Calls `action` with the line of every mount of our namespace.
+template <typename Action>
+void for_each_mount(Action&& action) {
   // ID PARENT DEVICE ROOT PLACE OPTIONS [TAG...] - TYPE SOURCE OPTIONS
   constexpr std::size_t kDeviceField = 2;
   constexpr std::size_t kPlaceField = 4;
   const std::string text = read_file("/proc/self/mountinfo");
-  std::optional<MountEntry> found;
   for (std::string_view lines = text; !lines.empty();) {
     std::string_view line = take_part(lines, '\n');
     std::array<std::string_view, kPlaceField + 1> fields;
     for (std::string_view& field : fields) field = take_part(line, ' ');
-    if (unescape(fields[kPlaceField]) != folder.native()) continue;
     while (!line.empty() && take_part(line, ' ') != "-") {
     }
     const std::string_view type = take_part(line, ' ');
-    found = MountEntry{.device = std::string(fields[kDeviceField]),
-                       .type = std::string(type),
-                       .source = unescape(take_part(line, ' '))};
+    action(MountLine{.device = fields[kDeviceField],
+                     .place = fields[kPlaceField],
+                     .type = type,
+                     .source = take_part(line, ' ')});
   }
+}
+
+}  // namespace
+
+std::optional<MountEntry> find_mount(const fs::path& folder) {
+  std::optional<MountEntry> found;
+  for_each_mount([&](const MountLine& line) {
+    if (unescape(line.place) != folder.native()) return;
+    found = MountEntry{.device = std::string(line.device),
+                       .type = std::string(line.type),
+                       .source = unescape(line.source)};
+  });
   return found;
 }
 
@@ -294,6 +313,12 @@ bool MountPoint::is_mounted() const {
   if (!is_connected()) return false;
   const auto entry = find_mount(folder_);
   return entry && entry->device == mount_device_;
+}
+
+bool MountPoint::is_mounted_here() const {
+  bool found = false;
+  for_each_mount([&](const MountLine& line) { found = found || line.device == mount_device_; });
+  return found && is_connected();
 }
 
 UnmountResult MountPoint::unmount() const {

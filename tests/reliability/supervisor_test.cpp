@@ -1,7 +1,10 @@
 // Nothing that fails ends the supervisor, and whatever ends it leaves no dead mount.
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +12,7 @@
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -123,6 +127,69 @@ class UsersDaemon {
   std::string said_;
 };
 
+// A process in a mount namespace of its own, which has a copy of every mount: what a container is
+// to a daemon. It reads a file when asked.
+class OtherNamespace {
+ public:
+  OtherNamespace() {
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    ours_.reset(ends[0]);
+    const pyram::UniqueFd theirs(ends[1]);
+    process_ = ::fork();
+    REQUIRE(process_ >= 0);
+    if (process_ == 0) {
+      ours_.reset();
+      answer_all(theirs.get());
+    }
+    char ready = 0;
+    REQUIRE(::read(ours_.get(), &ready, 1) == 1);
+    REQUIRE(ready == 'y');
+  }
+  ~OtherNamespace() {
+    ours_.reset();
+    ::waitpid(process_, nullptr, 0);
+  }
+  OtherNamespace(const OtherNamespace&) = delete;
+  OtherNamespace& operator=(const OtherNamespace&) = delete;
+
+  // What reading a file gives there: 0 or an errno.
+  [[nodiscard]] int read(const fs::path& file) const {
+    int error = -1;
+    REQUIRE(::write(ours_.get(), file.c_str(), file.native().size()) > 0);
+    REQUIRE(::read(ours_.get(), &error, sizeof error) == sizeof error);
+    return error;
+  }
+
+ private:
+  [[noreturn]] static void answer_all(int socket) {
+    const bool separate = ::unshare(CLONE_NEWNS) == 0 &&
+                          ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+    std::array<char, 4096> path{};
+    if (::write(socket, separate ? "y" : "n", 1) != 1) ::_exit(1);
+    for (;;) {
+      path.fill('\0');
+      if (::read(socket, path.data(), path.size() - 1) <= 0) ::_exit(0);
+      std::array<char, 64> bytes{};
+      const int file = ::open(path.data(), O_RDONLY | O_CLOEXEC);
+      int error = file < 0 || ::read(file, bytes.data(), bytes.size()) <= 0 ? errno : 0;
+      if (file >= 0) ::close(file);
+      if (::write(socket, &error, sizeof error) != sizeof error) ::_exit(1);
+    }
+  }
+
+  pyram::UniqueFd ours_;
+  pid_t process_ = -1;
+};
+
+void wait_until_unmounted(const fs::path& folder) {
+  const pyram::UniqueFd mounts(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
+  while (is_mounted(folder)) {
+    pollfd changed{mounts.get(), POLLPRI, 0};
+    ::poll(&changed, 1, -1);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("a supervisor that cannot unmount goes on, and tries again") {
@@ -159,4 +226,79 @@ TEST_CASE("a supervisor that can have no worker ends when the mount is gone") {
   CHECK(daemon.wait_for_words("cannot start a worker"));
   CHECK(pyram::run(as_plain_user({"fusermount3", "-u", (folder / "mount").native()})).ok());
   CHECK(daemon.wait() == 0);
+}
+
+TEST_CASE("who ends a daemon does not wait for copies of its mount in other namespaces") {
+  if (!running_as_root()) PYRAM_SKIP("a mount namespace is for root to make");
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  const std::string kind = GENERATE("of root", "of a user", "without a supervisor", "that records");
+  const auto by = kind == "of a user" ? Mount::By::kUser : Mount::By::kUs;
+  const fs::path record = folder / "record";
+  std::vector<std::string> options;
+  if (kind == "without a supervisor") options = {"-o", "nosupervisor"};
+  if (kind == "that records") options = {"--record", record.native()};
+  INFO(kind);
+  const Mount mount(image, options, by);
+  const pid_t daemon = mount.daemon();
+  const OtherNamespace other;
+  if (by == Mount::By::kUs) CHECK(other.read(mount / "hello") == 0);
+  REQUIRE(::kill(daemon, SIGTERM) == 0);
+  wait_for_end(daemon);
+  CHECK_FALSE(is_mounted(mount.path()));
+  if (by == Mount::By::kUs) CHECK(other.read(mount / "other") == ENOTCONN);
+  CHECK(fs::exists(record) == (kind == "that records"));
+  // And the place can be used again.
+  if (by == Mount::By::kUser) return;
+  REQUIRE(pyram::run({.arguments = {program("pyram-mount"), image.native(), mount.path().native()}})
+              .ok());
+  CHECK(pyram::read_file(mount / "other") == kText);
+}
+
+TEST_CASE("an idle mount goes, and its copies in other namespaces are served") {
+  if (!running_as_root()) PYRAM_SKIP("a mount namespace is for root to make");
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  const Mount mount(image, {"--idle-timeout", kIdle});
+  const pid_t daemon = mount.daemon();
+  std::optional<OtherNamespace> other(std::in_place);
+  wait_until_unmounted(mount.path());
+  CHECK(other->read(mount / "hello") == 0);
+  // Another start finds a clean place, which the first daemon then leaves alone.
+  REQUIRE(pyram::run({.arguments = {program("pyram-mount"), image.native(), mount.path().native()}})
+              .ok());
+  CHECK(mount.daemon() != daemon);
+  SECTION("until they are gone") { other.reset(); }
+  SECTION("until the daemon is told to end") { REQUIRE(::kill(daemon, SIGTERM) == 0); }
+  wait_for_end(daemon);
+  if (other) CHECK(other->read(mount / "other") == ENOTCONN);
+  CHECK(pyram::read_file(mount / "other") == kText);
+}
+
+TEST_CASE("who uses a mount when its daemon is told to end is served, however often it is told") {
+  if (!running_as_root()) PYRAM_SKIP("binding a mount is for root");
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder));
+  const pid_t daemon = mount.daemon();
+  const fs::path bound = folder / "bound";
+  fs::create_directory(bound);
+  SECTION("by an open file") {
+    // As a terminal does it: every process of the group.
+    const pid_t worker = mount.worker();
+    pyram::UniqueFd file(::open((mount / "hello").c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(::kill(daemon, SIGTERM) == 0);
+    REQUIRE(::kill(worker, SIGTERM) == 0);
+    wait_until_unmounted(mount.path());
+    REQUIRE(::kill(daemon, SIGTERM) == 0);
+    CHECK(pyram::read_to_end(file.get(), "a file") == kText);
+  }
+  SECTION("by another folder") {
+    REQUIRE(::mount(mount.path().c_str(), bound.c_str(), nullptr, MS_BIND, nullptr) == 0);
+    REQUIRE(::kill(daemon, SIGTERM) == 0);
+    wait_until_unmounted(mount.path());
+    REQUIRE(::kill(daemon, SIGTERM) == 0);
+    CHECK(pyram::read_file(bound / "hello") == kText);
+    REQUIRE(::umount2(bound.c_str(), 0) == 0);
+  }
+  wait_for_end(daemon);
 }
