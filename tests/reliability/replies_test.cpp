@@ -1,11 +1,13 @@
 // A request is replied to once, whatever allocation fails on the way. The session runs in this
-// program, so that the allocations that fail are those of the thread that answers.
+// program, so that the allocations that fail are those of the thread that answers; what it answers
+// is asked by a child, since a process that waits for itself could not even crash.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@
 #include "fusefs/session.h"
 #include "fusefs/status.h"
 #include "support/io.h"
+#include "support/pipe.h"
 #include "tests/reliability/allocations.h"
 #include "tests/reliability/readers.h"
 #include "tests/support/catch.h"
@@ -90,9 +93,53 @@ class Server {
   pyram::BlockStorer storer_;
 };
 
+using Action = std::function<int(int)>;
+
+// A child that does one of `actions` with a number when asked, and tells what it returned: 0 or an
+// errno.
+class Client {
+ public:
+  explicit Client(const std::vector<Action>& actions) {
+    auto [child_asks, ask] = pyram::make_pipe();
+    auto [answer, child_answers] = pyram::make_pipe();
+    process_ = ::fork();
+    REQUIRE(process_ >= 0);
+    if (process_ == 0) {
+      ask.reset();
+      std::array<int, 2> question{};
+      while (::read(child_asks.get(), question.data(), sizeof question) == sizeof question) {
+        const int error = actions.at(static_cast<std::size_t>(question[0]))(question[1]);
+        if (::write(child_answers.get(), &error, sizeof error) != sizeof error) break;
+      }
+      ::_exit(0);
+    }
+    ask_ = std::move(ask);
+    answer_ = std::move(answer);
+  }
+  ~Client() {
+    ask_.reset();
+    ::waitpid(process_, nullptr, 0);
+  }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  [[nodiscard]] int call(std::size_t action, int number) const {
+    const std::array<int, 2> question = {static_cast<int>(action), number};
+    int error = -1;
+    REQUIRE(::write(ask_.get(), question.data(), sizeof question) == sizeof question);
+    REQUIRE(::read(answer_.get(), &error, sizeof error) == sizeof error);
+    return error;
+  }
+
+ private:
+  pid_t process_ = -1;
+  pyram::UniqueFd ask_;
+  pyram::UniqueFd answer_;
+};
+
 // Calls `action` with a number that counts up, each time with another allocation of the server
 // failing, until none fails. It returns 0 or an errno.
-int fail_one_after_another(const std::function<int(int)>& action) {
+int fail_one_after_another(const Action& action) {
   for (int n = 0;; ++n) {
     fail_allocation_elsewhere(n);
     const int error = action(n);
@@ -121,18 +168,15 @@ TEST_CASE("no request is replied to twice where memory is missing") {
       ::setxattr((folder / "tree/file-0").c_str(), "user.attribute", "value", 5, 0) == 0;
   const fs::path point = folder / "mount";
   fs::create_directory(point);
-  Server server(make_image(folder / "tree", folder / "image.sqfs"), point);
-
   struct Kind {
     const char* name;
-    std::function<int(int)> action;
+    Action action;
   };
-  const pyram::UniqueFd root(::open(point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const pyram::UniqueFd file(::open((point / "file-0").c_str(), O_RDONLY | O_CLOEXEC));
-  REQUIRE(root);
-  REQUIRE(file);
-  // As databases do: the kernel then reads nothing ahead.
-  REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM) == 0);
+  const auto control = [&](unsigned long command, std::size_t size) {
+    const pyram::UniqueFd root(::open(point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    std::vector<char> answer(size);
+    return root ? error_of(::ioctl(root.get(), command, answer.data())) : errno;
+  };
   const std::vector<Kind> kinds = {
       {"look up",
        [&](int) {
@@ -175,21 +219,18 @@ TEST_CASE("no request is replied to twice where memory is missing") {
          return error_of(::listxattr((point / "file-0").c_str(), names.data(), names.size()));
        }},
       {"ask for the status",
-       [&](int) {
-         std::vector<char> text(pyram::kStatusSize);
-         return error_of(::ioctl(root.get(), pyram::kStatusCommand, text.data()));
-       }},
-      {"ask for a reload",
-       [&](int) {
-         std::vector<char> text(pyram::kReloadSize);
-         return error_of(::ioctl(root.get(), pyram::kReloadCommand, text.data()));
-       }},
-      {"quiesce", [&](int) { return error_of(::ioctl(root.get(), pyram::kQuiesceCommand)); }},
+       [&](int) { return control(pyram::kStatusCommand, pyram::kStatusSize); }},
+      {"ask for a reload", [&](int) { return control(pyram::kReloadCommand, pyram::kReloadSize); }},
+      {"quiesce", [&](int) { return control(pyram::kQuiesceCommand, 1); }},
       // Of a block each: the rest of one may be stored after the answer, which allocates too.
       {"read",
        [&](int n) {
+         if (static_cast<std::size_t>(n) >= kBlocks) return EOVERFLOW;
+         const pyram::UniqueFd file(::open((point / "file-0").c_str(), O_RDONLY | O_CLOEXEC));
+         if (!file) return errno;
+         // As databases do: the kernel then reads nothing ahead.
+         ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM);
          std::array<char, kPage> page{};
-         REQUIRE(static_cast<std::size_t>(n) < kBlocks);
          const auto offset = static_cast<off_t>(static_cast<std::size_t>(n) * kBlock);
          return error_of(::pread(file.get(), page.data(), page.size(), offset));
        }},
@@ -202,13 +243,18 @@ TEST_CASE("no request is replied to twice where memory is missing") {
          return small ? error_of(::pread(small.get(), page.data(), page.size(), 0)) : errno;
        }},
   };
-  for (const Kind& kind : kinds) {
+  std::vector<Action> actions;
+  for (const Kind& kind : kinds) actions.push_back(kind.action);
+  const Client client(actions);
+  Server server(make_image(folder / "tree", folder / "image.sqfs"), point);
+  for (std::size_t i = 0; i < kinds.size(); ++i) {
+    const Kind& kind = kinds[i];
     INFO(kind.name);
     const std::uint64_t before = server.errors();
     const std::uint64_t reads_before = server.reads();
     std::uint64_t errors = 0;
     const int failed = fail_one_after_another([&](int n) {
-      const int error = kind.action(n);
+      const int error = client.call(i, n);
       if (error != 0) ++errors;
       return error;
     });
