@@ -44,7 +44,7 @@ class Prefetcher {
   Prefetcher& operator=(const Prefetcher&) = delete;
 
   // From now on the mount answers: begins with the first group, unless it was stopped already.
-  // Called once.
+  // Called once. Throws std::exception where there is no thread to be had; it is stopped then.
   void start(Store store);
 
   // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.

@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,6 +105,16 @@ class UsersDaemon {
 
   [[nodiscard]] bool can_read() const {
     return pyram::run(as_plain_user({"cat", (folder_ / "hello").native()})).output == kText;
+  }
+
+  [[nodiscard]] pid_t worker() const {
+    const std::string status =
+        pyram::run(as_plain_user({program("pyram-mount"), "--status", "--format", "prometheus",
+                                  folder_.native()}))
+            .output;
+    const std::size_t at = status.find("pyram_worker_pid{");
+    REQUIRE(at != std::string::npos);
+    return std::stoi(status.substr(status.find("} ", at) + 2));
   }
 
   // Waits for its end. Its exit code, or 128 and a signal.
@@ -213,19 +224,45 @@ TEST_CASE("a supervisor that can have no worker ends when the mount is gone") {
   const TemporaryFolder folder;
   const fs::path image = small_image(folder);
   UsersDaemon daemon(image, folder / "mount", {});
-  const std::string status =
-      pyram::run(as_plain_user({program("pyram-mount"), "--status", "--format", "prometheus",
-                                (folder / "mount").native()}))
-          .output;
-  const std::string key = "pyram_worker_pid{";
-  const std::size_t at = status.find(key);
-  REQUIRE(at != std::string::npos);
-  const pid_t worker = std::stoi(status.substr(status.find("} ", at) + 2));
+  const pid_t worker = daemon.worker();
   daemon.limit_processes("1");
   REQUIRE(::kill(worker, SIGKILL) == 0);
   CHECK(daemon.wait_for_words("cannot start a worker"));
   CHECK(pyram::run(as_plain_user({"fusermount3", "-u", (folder / "mount").native()})).ok());
   CHECK(daemon.wait() == 0);
+}
+
+TEST_CASE("a worker that can have only some of its threads serves with those") {
+  if (!running_as_root()) PYRAM_SKIP("the user's other processes would count");
+  PYRAM_SKIP_WITH_SANITIZERS("their threads count too");
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  UsersDaemon daemon(image, folder / "mount", {"--threads", "32"});
+  const pid_t worker = daemon.worker();
+  // The user's processes and threads but for the worker's, and about half of those that it wants.
+  rlim_t others = 0;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    struct stat status {};
+    std::error_code gone;
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos || std::stoi(name) == worker ||
+        ::stat(entry.path().c_str(), &status) != 0 || status.st_uid != kPlainUser) {
+      continue;
+    }
+    for (fs::directory_iterator task(entry.path() / "task", gone), end; !gone && task != end;
+         task.increment(gone)) {
+      ++others;
+    }
+  }
+  daemon.limit_processes(std::to_string(others + 18));
+  REQUIRE(::kill(worker, SIGKILL) == 0);
+  CHECK(daemon.wait_for_words("of 32 threads"));
+  CHECK(daemon.can_read());
+  // It hears what it is told.
+  daemon.limit_processes("");
+  CHECK(pyram::run(as_plain_user({program("pyram-mount"), "--reload", (folder / "mount").native()}))
+            .ok());
+  CHECK(daemon.can_read());
 }
 
 TEST_CASE("who ends a daemon does not wait for copies of its mount in other namespaces") {
