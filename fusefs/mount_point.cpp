@@ -18,7 +18,9 @@
 #include "fusefs/status.h"
 #include "support/error.h"
 #include "support/io.h"
+#include "support/pipe.h"
 #include "support/process.h"
+#include "support/signal_reset.h"
 #include "support/text.h"
 
 namespace pyram {
@@ -190,15 +192,12 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
   if (request.allow_other) options += ",allow_other";
   if (request.no_exec) options += ",noexec";
   std::array<int, 2> pair{};
-  std::array<int, 2> errors{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0 ||
-      ::pipe2(errors.data(), O_CLOEXEC) != 0) {
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) {
     throw system_error(ExitCode::kNoFuse, errno, std::string("run ") + kFusermount);
   }
   const UniqueFd ours(pair[0]);
   UniqueFd theirs(pair[1]);
-  const UniqueFd error_output(errors[0]);
-  UniqueFd error_input(errors[1]);
+  auto [error_output, error_input] = make_pipe();
 
   // Made before the fork, because the child may not allocate.
   const std::string variable = "_FUSE_COMMFD=" + std::to_string(theirs.get());
@@ -212,6 +211,7 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
     throw system_error(ExitCode::kNoFuse, errno, std::string("run ") + kFusermount);
   }
   if (child == 0) {
+    reset_signals();
     ::fcntl(theirs.get(), F_SETFD, 0);
     ::dup2(error_input.get(), STDERR_FILENO);
     ::execve(helper->c_str(), const_cast<char* const*>(arguments.data()),  // NOLINT

@@ -35,8 +35,8 @@ class Prefetcher {
   // What is to be fetched. Called once, in a thread of the prefetcher's; throws nothing.
   using List = std::function<std::vector<HotGroup>()>;
 
-  // Decompresses in `threads` threads. REQUIRES: no other threads yet (a process is forked). The
-  // references have to outlive the prefetcher.
+  // Decompresses in `threads` threads. A process is forked here (toucher.h); threads are started by
+  // start(). The references have to outlive the prefetcher.
   Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
              const std::filesystem::path& mount_point, List list, unsigned threads);
   ~Prefetcher();

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -17,6 +18,9 @@
 #include <string>
 #include <vector>
 
+#include "fusefs/mount_point.h"
+#include "fusefs/status.h"
+#include "support/error.h"
 #include "support/exec.h"
 #include "support/io.h"
 #include "support/pipe.h"
@@ -338,4 +342,73 @@ TEST_CASE("who uses a mount when its daemon is told to end is served, however of
     REQUIRE(::umount2(bound.c_str(), 0) == 0);
   }
   wait_for_end(daemon);
+}
+
+TEST_CASE("a limit of file sizes that is too small for the daemon is named") {
+  const TemporaryFolder folder;
+  const fs::path image = small_image(folder);
+  fs::create_directory(folder / "mount");
+  const pyram::Outcome outcome = pyram::run(
+      {.arguments = {"sh", "-c", "ulimit -f 1; exec \"$0\" \"$@\"", program("pyram-mount"),
+                     image.native(), (folder / "mount").native()}});
+  INFO(outcome.errors);
+  CHECK(outcome.status == static_cast<int>(pyram::ExitCode::kFailed));
+  CHECK(outcome.errors.find("raise the limit of file sizes") != std::string::npos);
+  CHECK_FALSE(is_mounted(folder / "mount"));
+}
+
+TEST_CASE("only its owner and root tell a daemon what to do") {
+  if (!running_as_root()) PYRAM_SKIP("another user is for root to be");
+  const TemporaryFolder folder;
+  const Mount mount(small_image(folder), {"-o", "allow_other"});
+  // What the user gets, and root.
+  const auto error_of = [&](unsigned long command, bool user) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      if (user && ::setresuid(kPlainUser, kPlainUser, kPlainUser) != 0) ::_exit(255);
+      const int root = ::open(mount.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      std::array<char, pyram::kStatusSize> answer{};
+      ::_exit(root >= 0 && ::ioctl(root, command, answer.data()) == 0 ? 0 : errno);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return WEXITSTATUS(status);
+  };
+  CHECK(error_of(pyram::kStatusCommand, true) == 0);
+  CHECK(error_of(pyram::kReloadCommand, true) == EPERM);
+  CHECK(error_of(pyram::kQuiesceCommand, true) == EPERM);
+  CHECK(error_of(pyram::kQuiesceCommand, false) == 0);
+}
+
+TEST_CASE("no descriptor is left where there are too few for fusermount3") {
+  if (!running_as_root()) PYRAM_SKIP("the limit would be the test's own");
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "mount");
+  give_to_plain_user(folder / "mount");
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    constexpr int kFree = 3;  // For a pair of sockets, and not for a pipe.
+    ::close_range(STDERR_FILENO + 1, ~0U, 0);
+    constexpr rlimit limit{STDERR_FILENO + 1 + kFree, STDERR_FILENO + 1 + kFree};
+    if (::setresuid(kPlainUser, kPlainUser, kPlainUser) != 0 ||
+        ::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      ::_exit(1);
+    }
+    try {
+      static_cast<void>(pyram::MountPoint::mount({.folder = folder / "mount", .source = "image"}));
+      ::_exit(2);
+    } catch (const pyram::Error& error) {
+      if (error.error_number() != EMFILE) ::_exit(3);
+    }
+    for (int i = 0; i < kFree; ++i) {
+      if (::fcntl(STDERR_FILENO + 1 + i, F_GETFD) >= 0) ::_exit(4);
+    }
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
