@@ -151,8 +151,8 @@ bool filter_calls(const ConfinementNeeds& needs) {
   constexpr std::uint64_t kThread = CLONE_VM | CLONE_THREAD;
   filter.allow_if(SCMP_SYS(clone), bits(0, kThread, kThread));
   filter.add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
-  // The size of an open file, but nothing about a path.
-  filter.allow_if(SCMP_SYS(newfstatat), bits(3, AT_EMPTY_PATH, AT_EMPTY_PATH));
+  // fstat, but not newfstatat, by which some C libraries make it: whether that gets a path, a
+  // filter can't see. Sizes are looked at before.
   filter.allow_if(SCMP_SYS(tgkill), equals(0, static_cast<std::uint64_t>(::getpid())));
   if (needs.helper > 0) {
     const auto helper = static_cast<std::uint32_t>(needs.helper);

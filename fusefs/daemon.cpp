@@ -40,8 +40,10 @@ using Clock = std::chrono::steady_clock;
 // not mend. Five in a row are five deaths within a second.
 constexpr std::chrono::milliseconds kTooShort{150};
 constexpr int kMostShortLives = 5;
-// When not even a new process can be had.
+// Between two attempts at what failed: of the next worker, for whom the mount's users wait, and of
+// anything else.
 constexpr int kRetryMilliseconds = 100;
+constexpr int kPauseMilliseconds = 1000;
 
 // What was open stays so for nobody: a pipe that we inherited would never end for its reader.
 void leave_terminal() {
@@ -92,7 +94,8 @@ class Supervisor {
     try {
       memory_.emplace(SharedMemory::create(image_path_.native(), mount_->folder().native()));
       start_worker();
-      while (!ended_) step();
+      while (!ended_ && !verdict_) step();
+      if (verdict_) throw Error(*verdict_);
     } catch (const std::exception& error) {
       if (is_ready_) log_.error(error.what());
       if (supervised()) worker_.reset();
@@ -128,22 +131,71 @@ class Supervisor {
     }
   }
 
+  // What a step of the supervisor fails of (no memory, no process, no fusermount3) is no reason to
+  // take the mount from its users: it is logged, and tried again. Returns whether nothing failed.
+  template <typename Action>
+  bool attempt(Action&& action) noexcept {
+    try {
+      action();
+      return true;
+    } catch (const std::exception& error) {
+      log_failure(error.what());
+    }
+    return false;
+  }
+
+  // Once for the same failure again and again.
+  void log_failure(const char* what) noexcept {
+    try {
+      if (last_failure_ == what) return;
+      log_.error(what);
+      last_failure_ = what;
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+      // No memory for a line. It goes on all the same.
+    }
+  }
+
   enum Waiting : std::size_t { kSignals, kWorker, kWorkerEnd, kStandby, kCount };
 
-  void step() {
-    if (!worker_) return restart_worker();
+  // Waits for something to happen, and does what follows from it. What ends the supervisor is
+  // ended_ or verdict_, and nothing that fails in here.
+  void step() noexcept {
+    if (!worker_ && attempt([this] { start_worker(); })) last_failure_.clear();
     std::array<pollfd, kCount> waiting{};
     waiting[kSignals] = {signals_.get(), POLLIN, 0};
-    waiting[kWorker] = {worker_->control().descriptor(), POLLIN, 0};
-    waiting[kWorkerEnd] = {worker_->ended(), POLLIN, 0};
+    waiting[kWorker] = {worker_ ? worker_->control().descriptor() : -1, POLLIN, 0};
+    waiting[kWorkerEnd] = {worker_ ? worker_->ended() : -1, POLLIN, 0};
     waiting[kStandby] = {standby_ ? standby_->control().descriptor() : -1, POLLIN, 0};
-    const int events =
-        ::poll(waiting.data(), waiting.size(), is_ready_ ? idle_.milliseconds() : -1);
-    if (events < 0 && errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait");
-    if (events < 0) return;
+    if (::poll(waiting.data(), waiting.size(), milliseconds()) < 0) {
+      // It may be that there is no memory: not at once again.
+      if (errno != EINTR) ::poll(nullptr, 0, kRetryMilliseconds);
+      return;
+    }
+    if (!attempt([&] { act_on(waiting); })) ::poll(nullptr, 0, kRetryMilliseconds);
+    // Even if the rest of the step failed.
+    attempt(
+        [this] { std::erase_if(leftovers_, [](const auto& worker) { return worker->reap(); }); });
+    if (end_wanted_ && !ended_) {
+      end_wanted_ = !attempt([this] { end(); });
+    } else if (is_ready_ && !ended_) {
+      attempt([this] { look_idle(); });
+    }
+    // The worker would have told; without one nobody else does.
+    if (!worker_ && !mount_->is_connected()) ended_ = true;
+  }
+
+  // How long step() may wait.
+  [[nodiscard]] int milliseconds() const {
+    if (!worker_) return kRetryMilliseconds;
+    if (end_wanted_) return kPauseMilliseconds;
+    return is_ready_ ? idle_.milliseconds() : -1;
+  }
+
+  void act_on(const std::array<pollfd, kCount>& waiting) {
     if (waiting[kSignals].revents != 0) {
       read_signals(signals_.get());
-      end();
+      end_wanted_ = true;
+      last_failure_.clear();
     }
     if (waiting[kStandby].revents != 0) hear_standby();
     if (waiting[kWorkerEnd].revents != 0) {
@@ -159,15 +211,28 @@ class Supervisor {
         worker_ended();
       }
     }
-    std::erase_if(leftovers_, [](const auto& worker) { return worker->reap(); });
-    if (is_ready_ && !ended_) look_idle();
   }
 
   void look_idle() {
     const IdleWatch::Step step = idle_.look((*memory_)->statistics.all_requests());
-    if (step.try_expiry && mount_->expire() == UnmountResult::kBusy && step.may_unmount) {
-      mount_->unmount();
-    }
+    if (!step.try_expiry) return;
+    UnmountResult result = mount_->expire();
+    if (result == UnmountResult::kBusy && step.may_unmount) result = mount_->unmount();
+    if (result == UnmountResult::kDone) leave_copies();
+  }
+
+  // It was unmounted because nobody used it. Who made a mount namespace meanwhile (a container,
+  // `unshare -m`) has a copy of the mount in it. That nobody asked for anything does not say that
+  // no program there has files mapped or open, and they must not lose them for the sake of a
+  // timeout: so copies are served until they are gone too, or somebody ends us. Here the place is
+  // free for another start.
+  void leave_copies() {
+    has_left_ = true;
+    registration_.reset();
+    if (!mount_->is_connected() || mount_->is_mounted_here()) return;
+    log_.info(
+        "unmounted, as nobody used it here; a copy of the mount in another mount namespace is "
+        "served until that ends");
   }
 
   void hear(const Message& message) {
@@ -179,7 +244,7 @@ class Supervisor {
         remember_failure(message.text);
         break;
       case Word::kEnd:
-        end();
+        end_wanted_ = true;
         break;
       case Word::kReload:
         reload();
@@ -209,50 +274,48 @@ class Supervisor {
     } else {
       leftovers_.push_back(std::move(worker_));
     }
+    if (is_aborting_) {
+      ended_ = true;
+      return;
+    }
     if (draining_) return go_on_with_standby();
     if (end.clean) {
-      if (!is_ready_) {
-        throw Error(ExitCode::kFailed, "the mount was unmounted before it could be used");
+      if (is_ready_) {
+        ended_ = true;
+      } else {
+        verdict_.emplace(ExitCode::kFailed, "the mount was unmounted before it could be used");
       }
-      ended_ = true;
       return;
     }
     // One that had agreed with the kernel already can be replaced, told or not.
     if (!(*memory_)->connection.is_open() || !supervised()) {
-      if (failure_) throw Error(*failure_);
-      throw Error(ExitCode::kFailed, "cannot serve the mount: the worker " + end.how +
-                                         " before it could serve; report it");
+      if (!failure_) {
+        failure_.emplace(ExitCode::kFailed, "cannot serve the mount: the worker " + end.how +
+                                                " before it could serve; report it");
+      }
+      verdict_ = failure_;
+      return;
     }
+    short_lives_ = lived < kTooShort ? short_lives_ + 1 : 0;
     standby_.reset();
     (*memory_)->statistics.worker_restarts.add();
     const std::string why = failure_ ? end.how + ": " + failure_->what() : end.how;
     failure_.reset();
-    log_.error("the worker " + (id > 0 ? std::to_string(id) + " " : std::string()) + why +
-               "; another one goes on");
-    short_lives_ = lived < kTooShort ? short_lives_ + 1 : 0;
     if (short_lives_ >= kMostShortLives) {
-      throw Error(ExitCode::kFailed,
-                  "the worker died " + std::to_string(kMostShortLives) +
-                      " times within a second (the last one " + why +
-                      "): the mount is given up; check the image with pyram-image verify");
+      verdict_.emplace(ExitCode::kFailed,
+                       "the worker died " + std::to_string(kMostShortLives) +
+                           " times within a second (the last one " + why +
+                           "): the mount is given up; check the image with pyram-image verify");
     }
-  }
-
-  // Also where the machine has no room for another process just now: the mount's users wait.
-  void restart_worker() {
-    try {
-      start_worker();
-    } catch (const Error& error) {
-      log_.error(error.what());
-      pollfd nothing{signals_.get(), 0, 0};
-      ::poll(&nothing, 0, kRetryMilliseconds);
-    }
+    log_.error("the worker " + (id > 0 ? std::to_string(id) + " " : std::string()) + why +
+               (verdict_ ? "" : "; another one goes on"));
   }
 
   // The worker of the program that is on disk now is made ready first, then the one that serves
   // ends, then the new one goes on: requests that come in between wait in the kernel.
   void reload() {
     if (standby_) return worker_->control().send(Word::kRefused, "somebody else is at it");
+    if (is_aborting_) return worker_->control().send(Word::kRefused, "it is about to end");
     try {
       standby_ = WorkerProcess::exec(program_, own_command_line(), files());
     } catch (const Error& error) {
@@ -288,7 +351,10 @@ class Supervisor {
 
   void announce() {
     is_ready_ = true;
-    if (options_.allow_other) registration_.emplace(image_path_, mount_->folder());
+    // Without it the mount is not found by its image, but serves.
+    if (options_.allow_other) {
+      attempt([this] { registration_.emplace(image_path_, mount_->folder()); });
+    }
     if (!options_.foreground) {
       log_.set_target(Log::Target::kSyslog);
       leave_terminal();
@@ -299,12 +365,42 @@ class Supervisor {
     notify_service_manager("READY=1");
   }
 
-  // Somebody asked us to end. Those who use the mount are served until they are done.
+  // Somebody asked us to end. Those who use the mount are served until they are done. But for a
+  // copy of it in another mount namespace nobody waits: that may be there for as long as the
+  // machine runs, and whoever stops a service wants it stopped.
   void end() {
     notify_service_manager("STOPPING=1");
-    if (mount_->unmount() != UnmountResult::kBusy) return;
-    log_.info("the mount is in use: it is detached, and served until its users end");
-    mount_->detach();
+    if (is_detached_ || is_aborting_) return;
+    const UnmountResult result = mount_->unmount();
+    if (result == UnmountResult::kBusy) {
+      mount_->detach();
+      is_detached_ = true;
+      log_.info("the mount was in use: it is detached, and served until its users end");
+    } else if (mount_->is_connected()) {
+      // Where somebody else took the mount away, it may have been in use.
+      has_left_ = has_left_ || result == UnmountResult::kDone;
+      if (has_left_ && !mount_->is_mounted_here()) {
+        log_.info("a copy of the mount in another mount namespace ends with the daemon");
+        abort();
+      } else {
+        log_.info("the mount is in use elsewhere: it is served until its users end");
+      }
+    }
+    registration_.reset();
+  }
+
+  // Ends although the file system is mounted somewhere: the last one who closes the connection ends
+  // it, and whoever uses it gets errors. The worker has to end by itself: one that puts pages into
+  // the kernel's cache can't be killed while a reader holds them that only it can answer, and has
+  // the connection open as long.
+  void abort() {
+    is_aborting_ = true;
+    standby_.reset();
+    if (!worker_) {
+      ended_ = true;
+    } else if (!draining_) {
+      worker_->control().send(Word::kDrain);
+    }
   }
 
   static ImageFile open_image(const std::filesystem::path& path, std::uint64_t offset) {
@@ -332,7 +428,13 @@ class Supervisor {
   std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Dead, but not gone yet.
   bool draining_ = false;  // The worker was told to end for the standby one.
   bool is_ready_ = false;
+  bool end_wanted_ = false;   // Somebody asked for it, and end() did not do it yet.
+  bool is_detached_ = false;  // It was in use when we were to end: served until its users end.
+  bool is_aborting_ = false;  // Ends although there are copies of the mount in other namespaces.
+  bool has_left_ = false;     // We unmounted it: at most copies of it are left.
   bool ended_ = false;
+  std::optional<Error> verdict_;  // Why the mount is given up.
+  std::string last_failure_;      // The last that was logged.
   int short_lives_ = 0;
   std::optional<Error> failure_;  // What a worker said before it ended.
 };

@@ -42,7 +42,8 @@ struct Operations {
     return *static_cast<FileSystem*>(fuse_req_userdata(request));
   }
 
-  // Runs `action`, which has to reply exactly once unless it throws.
+  // Runs `action`, which either throws or replies, once. libfuse frees a request with its reply: so
+  // a reply is the last thing that an action does, or nothing that comes after it throws.
   template <typename Action>
   static void answer(fuse_req_t request, fuse_ino_t node, Action&& action) noexcept {
     FileSystem& fs = self(request);
@@ -254,16 +255,25 @@ struct Operations {
     }
   }
 
-  static void reload(fuse_req_t request, fuse_ino_t node) {
+  // Whether the caller may tell the daemon what to do: the one whose mount it is, and root.
+  static bool is_owner(fuse_req_t request) {
     const uid_t caller = fuse_req_ctx(request)->uid;
-    if (caller != 0 && caller != ::geteuid()) {
-      fuse_reply_err(request, EPERM);
-      return;
-    }
+    return caller == 0 || caller == ::geteuid();
+  }
+
+  static void quiesce(fuse_req_t request, fuse_ino_t node) {
     answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
+      fs.quiesce_ ? fs.quiesce_(done) : done();
+    });
+  }
+
+  static void reload(fuse_req_t request, fuse_ino_t node) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      // Later, maybe, and where nobody could catch anything: so it takes no memory.
       const auto done = [request](std::string_view why) {
-        std::string text(why.substr(0, kReloadSize - 1));
-        text.resize(kReloadSize, '\0');
+        std::array<char, kReloadSize> text{};
+        std::ranges::copy(why.substr(0, text.size() - 1), text.begin());
         fuse_reply_ioctl(request, 0, text.data(), text.size());
       };
       fs.reload_ ? fs.reload_(done) : done("it runs without a supervisor");
@@ -273,17 +283,14 @@ struct Operations {
   static void ioctl(fuse_req_t request, fuse_ino_t node, unsigned int command, void*,
                     fuse_file_info*, unsigned, const void*, std::size_t, std::size_t room) {
     // PyPy asks every file that it opens whether it is a terminal: that is nearly all there is.
-    if (node == FUSE_ROOT_ID && command == kQuiesceCommand) {
-      answer(request, node, [&](const FileSystem& fs, InodeRef) {
-        const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
-        fs.quiesce_ ? fs.quiesce_(done) : done();
-      });
+    const bool quiesces = node == FUSE_ROOT_ID && command == kQuiesceCommand;
+    const bool reloads = node == FUSE_ROOT_ID && command == kReloadCommand && room == kReloadSize;
+    if ((quiesces || reloads) && !is_owner(request)) {
+      fuse_reply_err(request, EPERM);
       return;
     }
-    if (node == FUSE_ROOT_ID && command == kReloadCommand && room == kReloadSize) {
-      reload(request, node);
-      return;
-    }
+    if (quiesces) return quiesce(request, node);
+    if (reloads) return reload(request, node);
     if (node != FUSE_ROOT_ID || command != kStatusCommand || room != kStatusSize) {
       fuse_reply_err(request, ENOTTY);
       return;
@@ -298,7 +305,7 @@ struct Operations {
 
 void FileSystem::log_failure(std::uint64_t node, const Error& error) noexcept {
   // Looking a name up takes longer than answering: not for lines that nobody will see.
-  if (log_.is_silent()) return;
+  if (log_.leaves_out()) return;
   try {
     const auto path = path_of(image_, to_inode(image_, node));
     log_.error((path ? "cannot read " + quote(*path) + ": " : std::string()) + error.what());
@@ -361,11 +368,21 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   } else {
     fuse_reply_buf(request, reinterpret_cast<const char*>(copy.data()), done);
   }
+  // After the reply, which the store would wait for.
   if (part && storer_ != nullptr) note_part(file, part->extent, part->taken, part->decompressed);
 }
 
 void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t taken,
-                           bool decompressed) {
+                           bool decompressed) noexcept {
+  try {
+    offer_rest(file, extent, taken, decompressed);
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // No memory: then the rest is read when somebody asks for it.
+  }
+}
+
+void FileSystem::offer_rest(InodeRef file, const Extent& extent, std::size_t taken,
+                            bool decompressed) {
   if (prefetching_ && prefetching_()) return;
   if (!extent.is_whole_block()) {
     std::vector<ExtentPlace> tails = fragment_files_.note_read(extent.fragment);

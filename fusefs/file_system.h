@@ -56,7 +56,7 @@ class FileSystem {
   // ours is in the mount.
   void on_quiesce(std::function<void(std::function<void()>)> call) { quiesce_ = std::move(call); }
   // What happens when its owner asks for a worker of the program that is on disk now: has to call
-  // what it is given with why it can't be, or with nothing once it will be.
+  // what it is given, which throws nothing, with why it can't be, or with nothing once it will be.
   using ReloadAnswer = std::function<void(std::string_view)>;
   void on_reload(std::function<void(ReloadAnswer)> call) { reload_ = std::move(call); }
   // Told of every READ.
@@ -88,7 +88,9 @@ class FileSystem {
   void read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset);
   // A READ took `taken` bytes of an extent whose block has more, and was decompressed for that, or
   // was there.
-  void note_part(InodeRef file, const Extent& extent, std::size_t taken, bool decompressed);
+  void note_part(InodeRef file, const Extent& extent, std::size_t taken,
+                 bool decompressed) noexcept;
+  void offer_rest(InodeRef file, const Extent& extent, std::size_t taken, bool decompressed);
 
   const Image& image_;
   FileReader& reader_;

@@ -19,20 +19,52 @@ void Log::forward_to(Writer writer) {
   writer_ = std::move(writer);
 }
 
-bool Log::is_silent() {
+void Log::fill_up() {
+  const Clock::time_point now = now_();
+  const auto passed = (now - last_) / kInterval;
+  if (left_ + passed >= kBurst) {
+    left_ = kBurst;
+    last_ = now;
+  } else {
+    left_ += static_cast<int>(passed);
+    last_ += passed * kInterval;
+  }
+}
+
+bool Log::count_as_left_out() {
+  fill_up();
+  if (left_ > 0) return false;
+  ++left_out_;
+  return true;
+}
+
+bool Log::leaves_out() {
   const std::lock_guard lock(mutex_);
-  return errors_ > kMostErrors;
+  return count_as_left_out();
+}
+
+void Log::error(std::string_view message) {
+  const std::lock_guard lock(mutex_);
+  if (count_as_left_out()) return;
+  --left_;
+  if (left_out_ > 0) {
+    write(std::to_string(left_out_) + " errors before this one were left out", true);
+    left_out_ = 0;
+  }
+  write(message, true);
+}
+
+void Log::info(std::string_view message) {
+  const std::lock_guard lock(mutex_);
+  write(message, false);
 }
 
 void Log::write(std::string_view message, bool is_error) {
-  const std::lock_guard lock(mutex_);
-  if (is_error && errors_ > kMostErrors) return;
-  std::string line(message);
-  if (is_error && errors_++ == kMostErrors) line = "more errors follow; they are not logged";
   if (writer_) {
-    writer_(line, is_error);
+    writer_(message, is_error);
     return;
   }
+  std::string line(message);
   if (target_ == Target::kSyslog) {
     ::syslog(is_error ? LOG_ERR : LOG_INFO, "%s", line.c_str());
     return;

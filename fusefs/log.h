@@ -1,16 +1,27 @@
 // Where the daemon says what went wrong: stderr in the foreground, syslog in the background.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 namespace pyram {
 
-// Thread-safe. A broken image can fail thousands of requests: after a few lines it falls silent.
+// Thread-safe. A broken image can fail thousands of requests: after kBurst errors one is written
+// for each kInterval that passes, and before it a line that says how many were left out.
 class Log {
  public:
   enum class Target { kStderr, kSyslog };
+  using Clock = std::chrono::steady_clock;
+  static constexpr int kBurst = 100;
+  static constexpr std::chrono::seconds kInterval{10};
+
+  // `now` tells the time, from any thread.
+  explicit Log(std::function<Clock::time_point()> now = Clock::now)
+      : now_(std::move(now)), last_(now_()) {}
 
   // Opens the connection to syslog at once: a confined daemon could not do it later.
   void set_target(Target target);
@@ -18,19 +29,24 @@ class Log {
   using Writer = std::function<void(std::string_view message, bool is_error)>;
   void forward_to(Writer writer);
   // One line, without the program's name.
-  void error(std::string_view message) { write(message, true); }
-  void info(std::string_view message) { write(message, false); }
-  // Whether an error would not be written any more.
-  [[nodiscard]] bool is_silent();
+  void error(std::string_view message);
+  void info(std::string_view message);
+  // Whether an error would be left out now; it counts as left out then.
+  [[nodiscard]] bool leaves_out();
 
  private:
-  static constexpr int kMostErrors = 100;
+  // REQUIRES, all three: mutex_ is held.
+  void fill_up();
+  [[nodiscard]] bool count_as_left_out();
   void write(std::string_view message, bool is_error);
 
-  std::mutex mutex_;
+  const std::function<Clock::time_point()> now_;
+  std::mutex mutex_;  // Guards what follows.
   Target target_ = Target::kStderr;
   Writer writer_;
-  int errors_ = 0;
+  int left_ = kBurst;       // Errors that may be written at once.
+  Clock::time_point last_;  // When left_ was added to, or was full.
+  std::uint64_t left_out_ = 0;
 };
 
 }  // namespace pyram

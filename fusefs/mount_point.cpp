@@ -18,7 +18,9 @@
 #include "fusefs/status.h"
 #include "support/error.h"
 #include "support/io.h"
+#include "support/pipe.h"
 #include "support/process.h"
+#include "support/signal_reset.h"
 #include "support/text.h"
 
 namespace pyram {
@@ -190,15 +192,12 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
   if (request.allow_other) options += ",allow_other";
   if (request.no_exec) options += ",noexec";
   std::array<int, 2> pair{};
-  std::array<int, 2> errors{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0 ||
-      ::pipe2(errors.data(), O_CLOEXEC) != 0) {
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) {
     throw system_error(ExitCode::kNoFuse, errno, std::string("run ") + kFusermount);
   }
   const UniqueFd ours(pair[0]);
   UniqueFd theirs(pair[1]);
-  const UniqueFd error_output(errors[0]);
-  UniqueFd error_input(errors[1]);
+  auto [error_output, error_input] = make_pipe();
 
   // Made before the fork, because the child may not allocate.
   const std::string variable = "_FUSE_COMMFD=" + std::to_string(theirs.get());
@@ -212,6 +211,7 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
     throw system_error(ExitCode::kNoFuse, errno, std::string("run ") + kFusermount);
   }
   if (child == 0) {
+    reset_signals();
     ::fcntl(theirs.get(), F_SETFD, 0);
     ::dup2(error_input.get(), STDERR_FILENO);
     ::execve(helper->c_str(), const_cast<char* const*>(arguments.data()),  // NOLINT
@@ -232,26 +232,45 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
   throw Error(ExitCode::kNoFuse, "cannot mount on " + quote(folder.native()) + ": " + said);
 }
 
-}  // namespace
+// Of /proc/self/mountinfo, as it stands there: place and source are escaped.
+struct MountLine {
+  std::string_view device;
+  std::string_view place;
+  std::string_view type;
+  std::string_view source;
+};
 
-std::optional<MountEntry> find_mount(const fs::path& folder) {
+// Calls `action` with the line of every mount of our namespace.
+template <typename Action>
+void for_each_mount(Action&& action) {
   // ID PARENT DEVICE ROOT PLACE OPTIONS [TAG...] - TYPE SOURCE OPTIONS
   constexpr std::size_t kDeviceField = 2;
   constexpr std::size_t kPlaceField = 4;
   const std::string text = read_file("/proc/self/mountinfo");
-  std::optional<MountEntry> found;
   for (std::string_view lines = text; !lines.empty();) {
     std::string_view line = take_part(lines, '\n');
     std::array<std::string_view, kPlaceField + 1> fields;
     for (std::string_view& field : fields) field = take_part(line, ' ');
-    if (unescape(fields[kPlaceField]) != folder.native()) continue;
     while (!line.empty() && take_part(line, ' ') != "-") {
     }
     const std::string_view type = take_part(line, ' ');
-    found = MountEntry{.device = std::string(fields[kDeviceField]),
-                       .type = std::string(type),
-                       .source = unescape(take_part(line, ' '))};
+    action(MountLine{.device = fields[kDeviceField],
+                     .place = fields[kPlaceField],
+                     .type = type,
+                     .source = take_part(line, ' ')});
   }
+}
+
+}  // namespace
+
+std::optional<MountEntry> find_mount(const fs::path& folder) {
+  std::optional<MountEntry> found;
+  for_each_mount([&](const MountLine& line) {
+    if (unescape(line.place) != folder.native()) return;
+    found = MountEntry{.device = std::string(line.device),
+                       .type = std::string(line.type),
+                       .source = unescape(line.source)};
+  });
   return found;
 }
 
@@ -284,12 +303,22 @@ MountPoint MountPoint::mount(const MountRequest& request) {
   return {folder, mount_by_helper(request, folder)};
 }
 
+bool MountPoint::is_connected() const {
+  pollfd connection{device_.get(), 0, 0};
+  return ::poll(&connection, 1, 0) <= 0 || (connection.revents & POLLERR) == 0;
+}
+
 bool MountPoint::is_mounted() const {
   // Without a connection our file system is gone, and its number may be another one's by now.
-  pollfd connection{device_.get(), 0, 0};
-  if (::poll(&connection, 1, 0) != 0 && (connection.revents & POLLERR) != 0) return false;
+  if (!is_connected()) return false;
   const auto entry = find_mount(folder_);
   return entry && entry->device == mount_device_;
+}
+
+bool MountPoint::is_mounted_here() const {
+  bool found = false;
+  for_each_mount([&](const MountLine& line) { found = found || line.device == mount_device_; });
+  return found && is_connected();
 }
 
 UnmountResult MountPoint::unmount() const {

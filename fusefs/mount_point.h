@@ -40,6 +40,13 @@ class MountPoint {
   // than not being in use. Always kBusy where we may not do it: fusermount3 can't.
   UnmountResult expire() const;
 
+  // Whether the kernel still has the file system: somewhere it is mounted or in use, which may be
+  // in another mount namespace.
+  [[nodiscard]] bool is_connected() const;
+  // Whether it is mounted on a folder of our own mount namespace: on any (a copy of it, made by
+  // `mount --bind`, counts too). Throws Error where /proc can't be read.
+  [[nodiscard]] bool is_mounted_here() const;
+
   // Takes it out of the folder tree; who uses it keeps it until he is done, and is served.
   void detach() const;
 

@@ -82,7 +82,13 @@ void Prefetcher::start(Store store) {
   const std::lock_guard lock(mutex_);
   if (stopped_) return;  // Who stopped us counts on nothing coming any more.
   store_ = std::move(store);
-  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+  try {
+    thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+  } catch (...) {
+    stopped_ = true;
+    early_.clear();
+    throw;
+  }
 }
 
 void Prefetcher::list_groups() {

@@ -35,8 +35,8 @@ class Prefetcher {
   // What is to be fetched. Called once, in a thread of the prefetcher's; throws nothing.
   using List = std::function<std::vector<HotGroup>()>;
 
-  // Decompresses in `threads` threads. REQUIRES: no other threads yet (a process is forked). The
-  // references have to outlive the prefetcher.
+  // Decompresses in `threads` threads. A process is forked here (toucher.h); threads are started by
+  // start(). The references have to outlive the prefetcher.
   Prefetcher(const Image& image, FileReader& reader, Statistics& statistics,
              const std::filesystem::path& mount_point, List list, unsigned threads);
   ~Prefetcher();
@@ -44,7 +44,7 @@ class Prefetcher {
   Prefetcher& operator=(const Prefetcher&) = delete;
 
   // From now on the mount answers: begins with the first group, unless it was stopped already.
-  // Called once.
+  // Called once. Throws std::exception where there is no thread to be had; it is stopped then.
   void start(Store store);
 
   // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.

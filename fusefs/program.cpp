@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <optional>
@@ -23,6 +24,7 @@
 #include "support/error.h"
 #include "support/io.h"
 #include "support/pipe.h"
+#include "support/signal_reset.h"
 
 namespace {
 
@@ -107,6 +109,10 @@ void extract(const pyram::Options& options) {
 int run(int argc, char** argv) {
   const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
+  // An extraction has no children, and goes on after its terminal where it is run by nohup.
+  if (options->action != pyram::Action::kExtract) pyram::reset_signals();
+  // A file that would be too large (ulimit -f) is an error that can be told, and no reason to die.
+  std::signal(SIGXFSZ, SIG_IGN);
   switch (options->action) {
     case pyram::Action::kMount:
       mount(*options);

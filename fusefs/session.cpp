@@ -12,6 +12,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 
 #include "fusefs/fuse_api.h"
@@ -137,9 +138,22 @@ void Session::take_over() {
   }
 }
 
-void Session::start(unsigned threads) {
-  running_ = threads;
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
+unsigned Session::start(unsigned threads) {
+  threads_.reserve(threads);
+  for (unsigned i = 0; i < threads; ++i) {
+    ++running_;
+    try {
+      threads_.emplace_back([this] { serve(); });
+    } catch (const std::exception& error) {
+      --running_;
+      // Those that run wait for the kernel, and nothing but its next request wakes them: they
+      // serve.
+      if (i > 0) break;
+      throw Error(ExitCode::kFailed,
+                  std::string("cannot start a thread that serves: ") + error.what());
+    }
+  }
+  return running_;
 }
 
 void Session::drain() {

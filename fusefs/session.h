@@ -30,8 +30,9 @@ class Session {
   // start().
   void take_over();
 
-  // Starts `threads` threads that answer until the file system is unmounted.
-  void start(unsigned threads);
+  // Starts `threads` threads that answer until the file system is unmounted, or as many as can be
+  // had; returns how many that are. Throws Error (kFailed) where there is none.
+  unsigned start(unsigned threads);
 
   // Has the threads end once they answered what they have begun, and waits for that. The mount
   // stays; its requests wait for the next session.

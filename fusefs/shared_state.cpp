@@ -36,7 +36,8 @@ SharedMemory::SharedMemory(UniqueFd descriptor) : descriptor_(std::move(descript
 SharedMemory SharedMemory::create(const std::string& image, const std::string& mount_point) {
   UniqueFd descriptor(::memfd_create("pyram-mount", MFD_CLOEXEC));
   if (!descriptor || ::ftruncate(descriptor.get(), kSize) != 0) {
-    throw system_error(ExitCode::kFailed, errno, "make shared memory");
+    throw system_error(ExitCode::kFailed, errno, "make shared memory",
+                       errno == EFBIG ? "raise the limit of file sizes (ulimit -f) to 64 KiB" : "");
   }
   SharedMemory memory(std::move(descriptor));
   SharedState& state = *::new (memory.state_) SharedState;

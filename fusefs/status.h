@@ -22,7 +22,7 @@ inline constexpr std::size_t kStatusSize = 8192;
 inline constexpr unsigned long kStatusCommand = _IOR('P', 0x51, std::byte[kStatusSize]);
 
 // Asks the daemon to keep out of its own mount from now on, so that it can be unmounted; answered
-// when it does.
+// when it does. For the mount's owner and root, as what follows; others get EPERM.
 inline constexpr unsigned long kQuiesceCommand = _IO('P', 0x52);
 
 // Asks the daemon for a worker of the program that is on disk now. The answer is a text: why that

@@ -27,7 +27,7 @@ void list_folder(const std::string& path) {
 
 }  // namespace
 
-void Toucher::answer_all(int socket, const std::string& prefix) {
+void Toucher::answer_all(int socket, std::string& path) {
   // Everything else belongs to the daemon, above all the connection to the kernel; and a pipe that
   // the daemon's caller reads would never end for him.
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -35,13 +35,13 @@ void Toucher::answer_all(int socket, const std::string& prefix) {
   constexpr int kKept = 3;
   if (::dup2(socket, kKept) < 0) ::_exit(1);
   ::close_range(kKept + 1, ~0U, 0);
-  std::string path;
+  const std::size_t prefix = path.size();
   std::array<char, PATH_MAX> name;
   for (;;) {
     const ssize_t got = ::recv(kKept, name.data(), name.size(), 0);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) ::_exit(0);
-    path = prefix;
+    path.resize(prefix);
     path.append(name.data() + 1, static_cast<std::size_t>(got) - 1);
     // Whether it worked is for the daemon to find out.
     struct stat status {};
@@ -61,10 +61,12 @@ Toucher::Toucher(const std::filesystem::path& mount_point) {
   }
   socket_.reset(pair[0]);
   const UniqueFd theirs(pair[1]);
-  const std::string prefix = mount_point.native() + "/";
+  // The child allocates nothing: this process has another thread, which may be allocating now.
+  std::string path = mount_point.native() + "/";
+  path.reserve(path.size() + PATH_MAX);
   child_ = ::fork();
   if (child_ < 0) throw system_error(ExitCode::kFailed, errno, "start a process for prefetching");
-  if (child_ == 0) answer_all(theirs.get(), prefix);
+  if (child_ == 0) answer_all(theirs.get(), path);
 }
 
 Toucher::~Toucher() {

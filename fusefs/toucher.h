@@ -18,7 +18,8 @@ namespace pyram {
 // Not thread-safe.
 class Toucher {
  public:
-  // Forks. REQUIRES: no other threads. Throws Error.
+  // Forks; the child makes async-signal-safe calls only, so there may be other threads. Throws
+  // Error.
   explicit Toucher(const std::filesystem::path& mount_point);
   // Tells the child to end and reaps it.
   ~Toucher();
@@ -39,7 +40,8 @@ class Toucher {
  private:
   enum class Question : char { kLookUp = 'u', kList = 'l' };
   bool ask(Question question, const std::string& path);
-  [[noreturn]] static void answer_all(int socket, const std::string& prefix);
+  // `path` is the mount point and a slash, and has room for what comes after it.
+  [[noreturn]] static void answer_all(int socket, std::string& path);
 
   UniqueFd socket_;
   pid_t child_ = -1;

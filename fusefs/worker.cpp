@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -74,6 +75,11 @@ class ReloadRequest {
   std::mutex mutex_;
   FileSystem::ReloadAnswer answer_;
 };
+
+// The supervisor's to say, where it has nothing better.
+void tell_failure(const Control& control, ExitCode code, const char* what) {
+  control.send(Word::kFailed, std::string(1, static_cast<char>(code)) + what);
+}
 
 class Worker {
  public:
@@ -145,16 +151,26 @@ class Worker {
       if (session.store(*image_, file, offset, bytes)) statistics_.bytes_stored.add(bytes.size());
     };
     if (!recorder_ && !memory_plan_.is_short) {
-      background.storer.emplace(reader_, store);
-      file_system_.store_by(*background.storer);
+      or_without("store whole blocks", [&] {
+        background.storer.emplace(reader_, store);
+        file_system_.store_by(*background.storer);
+      });
     }
-    session.start(threads_);
-    if (background.prefetcher) background.prefetcher->start(store);
+    // From here on there are threads that wait for the kernel. Where there are fewer than we
+    // wanted, or what is only there for speed can't be had, those serve.
+    const unsigned started = session.start(threads_);
     try {
+      if (started < threads_) {
+        log_.error("cannot start more than " + std::to_string(started) + " of " +
+                   std::to_string(threads_) + " threads: it serves with these");
+      }
+      if (background.prefetcher) {
+        or_without("prefetch", [&] { background.prefetcher->start(store); });
+      }
       serve(session, background, signals.get());
     } catch (const std::exception& error) {
       // Only the end of the mount wakes the threads that wait for the kernel: no way to go on.
-      log_.error(error.what());
+      tell_failure(control_, ExitCode::kFailed, error.what());
       ::_exit(static_cast<int>(ExitCode::kFailed));
     }
     // They are told of requests, and store into the session: so they end between the two.
@@ -178,6 +194,16 @@ class Worker {
       prefetcher ? prefetcher->stop(stop_storer) : stop_storer();
     }
   };
+
+  // Starts what makes it faster, and goes on without where that fails.
+  template <typename Action>
+  void or_without(const char* what, Action&& start) {
+    try {
+      start();
+    } catch (const std::exception& error) {
+      log_.error("cannot " + std::string(what) + ": " + error.what() + "; it serves without");
+    }
+  }
 
   // Not where another worker prefetched before us: the kernel has what it stored, and what it died
   // of may have been just that.
@@ -305,7 +331,7 @@ int work(const Options& options, const Control& control, WorkerHandles handles,
       throw;
     }
   } catch (const std::exception& error) {
-    control.send(Word::kFailed, std::string(1, static_cast<char>(code)) + error.what());
+    tell_failure(control, code, error.what());
   }
   return static_cast<int>(code);
 }
@@ -323,11 +349,18 @@ int run_worker(const Options& options, WorkerHandles handles, WorkerKind kind) n
   const int alive = handles.alive.release();
   std::promise<void> alone;
   int code = 0;
-  std::thread serving([&, separate = alone.get_future()]() mutable {
-    separate.wait();
-    ::close(alive);
-    code = work(options, control, std::move(handles), kind);
-  });
+  std::thread serving;
+  try {
+    serving = std::thread([&, separate = alone.get_future()]() mutable {
+      separate.wait();
+      ::close(alive);
+      code = work(options, control, std::move(handles), kind);
+    });
+  } catch (const std::exception& error) {
+    tell_failure(control, ExitCode::kFailed,
+                 ("cannot start a worker's thread: " + std::string(error.what())).c_str());
+    end_process(static_cast<int>(ExitCode::kFailed));
+  }
   if (::unshare(CLONE_FILES) != 0) ::_exit(static_cast<int>(ExitCode::kFailed));
   ::close_range(0, static_cast<unsigned>(alive) - 1, 0);
   ::close_range(static_cast<unsigned>(alive) + 1, ~0U, 0);

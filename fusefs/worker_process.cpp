@@ -63,14 +63,42 @@ void leave_standard_descriptors(bool foreground) {
   if (null > STDERR_FILENO) ::close(null);
 }
 
-std::string describe_end(int status) {
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
+// As waitid() said it.
+std::string describe_end(const siginfo_t& info) {
+  if (info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED) {
+    const int signal = info.si_status;
     const char* const name = ::sigdescr_np(signal);
     return "was ended by signal " + std::to_string(signal) +
            (name != nullptr ? " (" + std::string(name) + ")" : "");
   }
-  return "ended with code " + std::to_string(WEXITSTATUS(status));
+  if (info.si_code == CLD_EXITED) return "ended with code " + std::to_string(info.si_status);
+  return "ended, and the kernel does not know how";
+}
+
+// Reaps a child if it ended; false where it did not. Its number is only looked at where there is no
+// descriptor of it, or the kernel (before Linux 5.4) doesn't wait for one. Nothing is known of its
+// end (si_code 0) where somebody else reaped it.
+bool reap_child(int process, pid_t pid, siginfo_t& info) {
+  constexpr auto kByDescriptor = static_cast<idtype_t>(3);  // P_PIDFD: newer than some C libraries.
+  int result = -1;
+  do {
+    info = {};
+    if (process >= 0) {
+      result = ::waitid(kByDescriptor, static_cast<id_t>(process), &info, WEXITED | WNOHANG);
+    }
+    if (process < 0 || (result < 0 && errno == EINVAL)) {
+      result = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG);
+    }
+  } while (result < 0 && errno == EINTR);
+  return result < 0 || info.si_pid != 0;
+}
+
+void kill_child(int process, pid_t pid) {
+  if (process >= 0) {
+    ::syscall(SYS_pidfd_send_signal, process, SIGKILL, nullptr, 0);
+  } else {
+    ::kill(pid, SIGKILL);
+  }
 }
 
 }  // namespace
@@ -88,6 +116,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
                                                    const WorkerFiles& files) {
   auto ends = Control::make_pair();
   Pipe alive = make_pipe();
+  std::unique_ptr<WorkerProcess> worker(
+      new WorkerProcess(std::move(ends.first), std::move(alive.reader)));
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
@@ -99,8 +129,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
       ::_exit(1);
     ::_exit(run_worker(options, inherited_handles(), WorkerKind::kProcess));
   }
-  return std::unique_ptr<WorkerProcess>(
-      new WorkerProcess(std::move(ends.first), child, std::move(alive.reader)));
+  worker->own(child);
+  return worker;
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
@@ -112,6 +142,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
   if (words.empty()) throw Error(ExitCode::kFailed, "cannot see how this program was called");
   words.insert(words.begin() + 1, {"--worker", kWorkerProtocol});
   const std::vector<char*> pointers = exec_pointers(words);
+  std::unique_ptr<WorkerProcess> worker(
+      new WorkerProcess(std::move(ends.first), std::move(alive.reader)));
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0) throw system_error(ExitCode::kFailed, errno, "start a worker");
@@ -123,8 +155,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
     ::execv(program.c_str(), pointers.data());
     ::_exit(127);
   }
-  return std::unique_ptr<WorkerProcess>(
-      new WorkerProcess(std::move(ends.first), child, std::move(alive.reader)));
+  worker->own(child);
+  return worker;
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& options,
@@ -135,7 +167,7 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
                         .image = copy_of(files.image),
                         .state = copy_of(files.state),
                         .alive = UniqueFd()};
-  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), -1, UniqueFd()));
+  std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), UniqueFd()));
   worker->thread_ =
       std::thread([raw = worker.get(), &options, handles = std::move(handles)]() mutable {
         raw->thread_code_ = run_worker(options, std::move(handles), WorkerKind::kThread);
@@ -143,13 +175,16 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
   return worker;
 }
 
-WorkerProcess::WorkerProcess(Control control, pid_t pid, UniqueFd alive)
-    : control_(std::move(control)), pid_(pid), alive_(std::move(alive)) {
-  if (pid_ > 0) process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+WorkerProcess::WorkerProcess(Control control, UniqueFd alive)
+    : control_(std::move(control)), alive_(std::move(alive)) {}
+
+void WorkerProcess::own(pid_t child) noexcept {
+  pid_ = child;
+  process_.reset(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
 }
 
 WorkerProcess::~WorkerProcess() {
-  if (pid_ > 0) wait();
+  kill();
   // A thread that waits for the kernel ends with the process.
   if (thread_.joinable()) thread_.detach();
 }
@@ -167,23 +202,23 @@ WorkerProcess::End WorkerProcess::wait() {
     thread_.join();
     return {.clean = thread_code_ == 0, .how = "ended with code " + std::to_string(thread_code_)};
   }
-  if (pid_ <= 0) return {};
+  if (!kill()) return {.clean = false, .how = "ended while the kernel held it"};
+  return {.clean = end_.si_code == CLD_EXITED && end_.si_status == 0, .how = describe_end(end_)};
+}
+
+bool WorkerProcess::kill() noexcept {
+  if (pid_ <= 0) return true;
   // One that closed its end and lives is out of its mind.
-  ::kill(pid_, SIGKILL);
+  kill_child(process_.get(), pid_);
   pollfd gone{process_.get(), POLLIN, 0};
   constexpr int kMilliseconds = 50;
   ::poll(&gone, 1, kMilliseconds);
-  if (!reap()) return {.clean = false, .how = "ended while the kernel held it"};
-  return {.clean = WIFEXITED(status_) && WEXITSTATUS(status_) == 0, .how = describe_end(status_)};
+  return reap();
 }
 
-bool WorkerProcess::reap() {
+bool WorkerProcess::reap() noexcept {
   if (pid_ <= 0) return true;
-  pid_t result = -1;
-  do {
-    result = ::waitpid(pid_, &status_, WNOHANG);
-  } while (result < 0 && errno == EINTR);
-  if (result == 0) return false;
+  if (!reap_child(process_.get(), pid_, end_)) return false;
   pid_ = -1;
   return true;
 }

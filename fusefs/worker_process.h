@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <string>
 #include <thread>
@@ -66,16 +67,20 @@ class WorkerProcess {
   // it, but for one that the kernel doesn't let go yet.
   End wait();
   // Reaps it if that can be done now; true when there is nothing left to reap.
-  bool reap();
+  bool reap() noexcept;
 
  private:
-  WorkerProcess(Control control, pid_t pid, UniqueFd alive);
+  // Made before its process, for which there must be an owner then.
+  WorkerProcess(Control control, UniqueFd alive);
+  void own(pid_t child) noexcept;
+  // Ends it where it has not ended, and reaps it; false where that takes longer.
+  bool kill() noexcept;
 
   Control control_;
-  pid_t pid_ = -1;  // -1: a thread, or reaped.
-  int status_ = 0;  // As waitpid() gave it.
-  UniqueFd process_;
-  UniqueFd alive_;  // A pipe's end, of which the worker has the other.
+  pid_t pid_ = -1;    // -1: a thread, or reaped.
+  siginfo_t end_{};   // As waitid() gave it.
+  UniqueFd process_;  // Of pidfd_open(); none where the kernel hasn't that.
+  UniqueFd alive_;    // A pipe's end, of which the worker has the other.
   int thread_code_ = 0;
   std::thread thread_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

@@ -18,6 +18,7 @@
 #include "launcher/namespaces.h"
 #include "support/error.h"
 #include "support/exec.h"
+#include "support/signal_reset.h"
 #include "support/unique_fd.h"
 
 namespace pyram::launcher {
@@ -75,10 +76,7 @@ int become(const std::vector<char*>& argv, int ready, int errors) {
   // have its reader wait for ever.
   const unsigned first = ready >= 0 ? kReadyFd + 1 : kReadyFd;
   ::close_range(first, ~0U, CLOSE_RANGE_CLOEXEC);
-  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  reset_signals();
   raise_limits();
   // The caller's folder stays removable and unmountable. All our paths are absolute.
   if (::chdir("/") != 0) return errno;
@@ -94,11 +92,27 @@ int become(const std::vector<char*>& argv, int ready, int errors) {
   ::_exit(static_cast<int>(ExitCode::kNoFuse));
 }
 
+// While we have a child: where the caller ignores SIGCHLD the kernel forgets how one ends. What the
+// caller set is the script's to find again.
+class WithChildren {
+ public:
+  WithChildren() {
+    struct sigaction action {};
+    action.sa_handler = SIG_DFL;
+    ::sigaction(SIGCHLD, &action, &before_);
+  }
+  ~WithChildren() { ::sigaction(SIGCHLD, &before_, nullptr); }
+  WithChildren(const WithChildren&) = delete;
+  WithChildren& operator=(const WithChildren&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
 int wait_for(pid_t pid) {
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0) {
-    // A caller that ignores SIGCHLD has the kernel collect our child: then how it ended is lost.
-    if (errno != EINTR) return 0;
+    if (errno != EINTR) return static_cast<int>(ExitCode::kFailed);  // Nobody knows how it ended.
   }
   return exit_code_of(status);
 }
@@ -194,6 +208,7 @@ pid_t start_daemon(const std::vector<std::string>& arguments) {
   const UniqueFd errors = make_error_file();
   const std::vector<std::string> all = with_options(arguments, ready_options());
   const std::vector<char*> argv = exec_pointers(all);
+  const WithChildren with_children;
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
     const int error = become(argv, ready.writer.get(), errors.get());
@@ -211,6 +226,7 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
   std::vector<std::string> all = with_options(arguments, ready_options());
   all.insert(all.begin() + 1, "-f");
   const std::vector<char*> argv = exec_pointers(all);
+  const WithChildren with_children;
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
     const NamespaceStep step = enter_new_namespaces();
@@ -234,6 +250,7 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
 
 int run_quietly(const std::vector<std::string>& arguments) {
   const std::vector<char*> argv = exec_pointers(arguments);
+  const WithChildren with_children;
   const pid_t pid = fork_or_throw(arguments.front());
   if (pid == 0) {
     [[maybe_unused]] const int error = become(argv, -1, -1);

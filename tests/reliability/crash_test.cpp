@@ -95,6 +95,36 @@ TEST_CASE("readers notice nothing while the worker is killed every 200 ms") {
   CHECK(mount.count("worker_restarts") == static_cast<std::uint64_t>(kills));
 }
 
+TEST_CASE("what signals its caller ignores and blocks is nothing to the daemon") {
+  const TemporaryFolder folder;
+  const fs::path image = image_of_files(folder);
+  const fs::path point = folder / "mount";
+  fs::create_directory(point);
+  // As wrappers like nohup and the first processes of containers leave it. A reload wakes threads
+  // by SIGUSR1.
+  REQUIRE(pyram::run({.arguments = {"env", "--ignore-signal", "--block-signal",
+                                    program("pyram-mount"), image.native(), point.native()}})
+              .ok());
+  const pid_t daemon = process_in_status(point, "pid");
+  const std::string status = pyram::read_file("/proc/" + std::to_string(daemon) + "/status");
+  const auto mask = [&](const std::string& name) {
+    const std::size_t at = status.find(name);
+    REQUIRE(at != std::string::npos);
+    return std::stoull(status.substr(at + name.size()), nullptr, 16);
+  };
+  constexpr auto bit = [](int signal) { return 1ULL << (signal - 1); };
+  CHECK((mask("SigIgn:") & (bit(SIGCHLD) | bit(SIGUSR1) | bit(SIGSEGV))) == 0);
+  CHECK(mask("SigBlk:") == (bit(SIGTERM) | bit(SIGINT) | bit(SIGHUP)));
+
+  end_workers(point, 1, SIGKILL);
+  CHECK(pyram::read_file(point / "file-1") == pyram::read_file(folder / "tree/file-1"));
+  if (mask("SigBlk:") == (bit(SIGTERM) | bit(SIGINT) | bit(SIGHUP))) {  // It would wait for ever.
+    CHECK(pyram_mount({"--reload", point.native()}).ok());
+  }
+  CHECK(pyram_mount({"--unmount", point.native()}).ok());
+  CHECK_FALSE(is_mounted(point));
+}
+
 TEST_CASE("whatever signal ends a worker, another one goes on") {
   const int signal = GENERATE(SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGKILL, SIGTRAP);
   // A sanitizer takes these for a crash of the program's own, which it would report.
