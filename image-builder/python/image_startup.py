@@ -166,11 +166,13 @@ def _import_fast(loaders, stdlib, replace):
     usual_get_code = replace(SourceFileLoader, get_code)
 
 
-# The body of a module runs once. The JIT traces it all the same, which takes a quarter of a Django
-# start. So the thresholds are higher while a thread loads a module, and PyPy's own again afterwards.
+# The body of a module runs once. The JIT traces its loops all the same, which takes a quarter of a
+# Django start. So the threshold of loops is higher while a thread loads a module, and PyPy's own
+# again afterwards. That of functions stays: with a higher one a recursive function is compiled as a
+# part of what calls it, and stays two to three times slower.
 #
-# A whole program can run inside an import. Its loops still get hot with the higher thresholds. And
-# when no module has begun to load for PAUSE seconds, the import counts as over: the thresholds go
+# A whole program can run inside an import. Its loops still get hot with the higher threshold. And
+# when no module has begun to load for PAUSE seconds, the import counts as over: the threshold goes
 # back. A minor collection of the garbage collector is when this is looked at, as every program that
 # runs in the interpreter allocates. The next module that loads raises them again.
 #
@@ -181,15 +183,14 @@ def _import_untraced(loaders, replace):
         return
     try:
         import __pypy__, _thread, gc, posix, pypyjit, time
-        default = ','.join('%s=%d' % (name, pypyjit.defaults[name])
-                           for name in ('threshold', 'function_threshold'))
+        default = 'threshold=%d' % pypyjit.defaults['threshold']
         ident, clock, hooks = _thread.get_ident, time.monotonic, gc.hooks
         hooks.on_gc_minor
     except (ImportError, AttributeError, KeyError):
         return
     PAUSE = 0.02
     # Each list holds one text, or none once the user has set parameters.
-    raised, usual = ['threshold=20000,function_threshold=30000'], [default]
+    raised, usual = ['threshold=20000'], [default]
     importing = {}  # The threads whose outermost import runs.
     began = 0.0     # When a module last began to load.
     usual_set_param = pypyjit.set_param
