@@ -5,19 +5,17 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <span>
 #include <string_view>
 
 #include "launcher/namespaces.h"
+#include "support/child.h"
 #include "support/error.h"
-#include "support/exec.h"
 #include "support/unique_fd.h"
 
 namespace pyram::launcher {
@@ -62,28 +60,25 @@ void raise_limits() {
   }
 }
 
-// In the child. Returns an errno value when exec failed. `ready` and `errors` (for stderr) are -1
-// or above kReadyFd.
-int become(const std::vector<char*>& argv, int ready, int errors) {
-  const int null = ::open("/dev/null", O_RDWR);
-  if (null < 0 || ::dup2(null, STDIN_FILENO) < 0 || ::dup2(null, STDOUT_FILENO) < 0 ||
-      ::dup2(errors >= 0 ? errors : null, STDERR_FILENO) < 0) {
-    return errno;
-  }
-  if (ready >= 0 && ::dup2(ready, kReadyFd) < 0) return errno;
-  // Whatever the caller has open stays the caller's: a daemon that keeps a pipe's end open would
-  // have its reader wait for ever.
-  const unsigned first = ready >= 0 ? kReadyFd + 1 : kReadyFd;
-  ::close_range(first, ~0U, CLOSE_RANGE_CLOEXEC);
-  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+// pyram-mount as it has to run: with nothing of the caller's. A daemon that keeps a pipe's end open
+// would have its reader wait for ever, and the caller's folder stays removable and unmountable (all
+// our paths are absolute). `ready` and `errors` (for stderr) may be -1.
+Program program_of(const std::vector<std::string>& arguments, int ready, int errors) {
+  Program program{.arguments = arguments,
+                  .folder = "/",
+                  .descriptors = {{DescriptorCopy::kNull, STDIN_FILENO},
+                                  {DescriptorCopy::kNull, STDOUT_FILENO},
+                                  {errors, STDERR_FILENO}},
+                  .closes_others = true,
+                  .resets_signals = true};
+  if (ready >= 0) program.descriptors.push_back({ready, kReadyFd});
+  return program;
+}
+
+// In the child. Returns an errno value when exec failed.
+int become(PreparedProgram& program) {
   raise_limits();
-  // The caller's folder stays removable and unmountable. All our paths are absolute.
-  if (::chdir("/") != 0) return errno;
-  ::execve(argv[0], argv.data(), environ);
-  return errno;
+  return program.become();
 }
 
 // Ends the child with the protocol's own way of saying why it can't be of use.
@@ -92,21 +87,6 @@ int become(const std::vector<char*>& argv, int ready, int errors) {
   message.append(tried).append(": ").append(describe_errno(error));
   [[maybe_unused]] const ssize_t n = ::write(ready, message.data(), message.size());
   ::_exit(static_cast<int>(ExitCode::kNoFuse));
-}
-
-int wait_for(pid_t pid) {
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0) {
-    // A caller that ignores SIGCHLD has the kernel collect our child: then how it ended is lost.
-    if (errno != EINTR) return 0;
-  }
-  return exit_code_of(status);
-}
-
-pid_t fork_or_throw(const std::string& program) {
-  const pid_t pid = ::fork();
-  if (pid < 0) throw system_error(ExitCode::kLauncherFailed, errno, "start " + quote(program));
-  return pid;
 }
 
 // Holds what the daemon writes to stderr before it can speak through the pipe: a complaint about
@@ -192,17 +172,17 @@ const std::array<std::string, 2>& ready_options() {
 pid_t start_daemon(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   const UniqueFd errors = make_error_file();
-  const std::vector<std::string> all = with_options(arguments, ready_options());
-  const std::vector<char*> argv = exec_pointers(all);
-  const pid_t pid = fork_or_throw(arguments.front());
-  if (pid == 0) {
-    const int error = become(argv, ready.writer.get(), errors.get());
-    give_up(ready.writer.get(), "run " + quote(all.front()), error);
-  }
+  const Program daemon = program_of(with_options(arguments, ready_options()), ready.writer.get(),
+                                    errors ? errors.get() : DescriptorCopy::kNull);
+  PreparedProgram prepared(daemon);
+  Child child = Child::fork("start " + quote(arguments.front()), [&]() -> int {
+    const int error = become(prepared);
+    give_up(ready.writer.get(), "run " + quote(arguments.front()), error);
+  });
   ready.writer.reset();
   const Answer answer = read_answer(ready.reader.get());
-  const int status = wait_for(pid);
-  check_answer(answer.text, read_error_file(errors.get()), status, all.front());
+  const int status = child.wait();
+  check_answer(answer.text, read_error_file(errors.get()), status, arguments.front());
   return answer.writer;
 }
 
@@ -210,22 +190,22 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   std::vector<std::string> all = with_options(arguments, ready_options());
   all.insert(all.begin() + 1, "-f");
-  const std::vector<char*> argv = exec_pointers(all);
-  const pid_t pid = fork_or_throw(arguments.front());
-  if (pid == 0) {
+  const Program daemon = program_of(all, ready.writer.get(), DescriptorCopy::kNull);
+  PreparedProgram prepared(daemon);
+  Child child = Child::fork("start " + quote(arguments.front()), [&] {
     const NamespaceStep step = enter_new_namespaces();
     if (step.error != 0) give_up(ready.writer.get(), step.tried, step.error);
     // Forked once more, so that the script doesn't find a child that it never had.
-    const pid_t daemon = ::fork();
-    if (daemon < 0) give_up(ready.writer.get(), "start a process", errno);
-    if (daemon > 0) ::_exit(0);
+    const pid_t pid = ::fork();
+    if (pid < 0) give_up(ready.writer.get(), "start a process", errno);
+    if (pid > 0) return 0;
     ::setsid();
-    const int error = become(argv, ready.writer.get(), -1);
-    give_up(ready.writer.get(), "run " + quote(all.front()), error);
-  }
+    const int error = become(prepared);
+    give_up(ready.writer.get(), "run " + quote(arguments.front()), error);
+  });
   ready.writer.reset();
   const Answer answer = read_answer(ready.reader.get());
-  check_answer(answer.text, {}, wait_for(pid), all.front());
+  check_answer(answer.text, {}, child.wait(), arguments.front());
   if (answer.writer == 0) {
     throw Error(ExitCode::kLauncherFailed, "cannot find the process of pyram-mount");
   }
@@ -233,13 +213,14 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
 }
 
 int run_quietly(const std::vector<std::string>& arguments) {
-  const std::vector<char*> argv = exec_pointers(arguments);
-  const pid_t pid = fork_or_throw(arguments.front());
-  if (pid == 0) {
-    [[maybe_unused]] const int error = become(argv, -1, -1);
-    ::_exit(127);
-  }
-  return wait_for(pid);
+  const Program program = program_of(arguments, -1, DescriptorCopy::kNull);
+  PreparedProgram prepared(program);
+  return Child::fork("start " + quote(arguments.front()),
+                     [&] {
+                       static_cast<void>(become(prepared));
+                       return 127;
+                     })
+      .wait();
 }
 
 }  // namespace pyram::launcher
