@@ -18,6 +18,14 @@ Command with_children_ignored(Command command, const std::vector<std::string>& m
   return command;
 }
 
+std::size_t count(const std::string& text, const std::string& part) {
+  std::size_t found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+    ++found;
+  }
+  return found;
+}
+
 }  // namespace
 
 TEST_CASE("a script inherits its parent's signal mask and dispositions, however it starts") {
@@ -65,4 +73,42 @@ TEST_CASE("where SIGCHLD is ignored, the interpreter's own options and --toram w
   const Outcome script = run(
       with_children_ignored(scene.command(Who::kSelf, {"--toram", "-c", "import os; print(1)"})));
   CHECK(script.output == "1\n");
+}
+
+TEST_CASE("where SIGCHLD is ignored, the doctor finds the same as elsewhere") {
+  const Scene scene;
+  const Command command = scene.command(Who::kSelf, {"--pyram-doctor"});
+  // How much memory and disk is free changes.
+  const auto ways = [](const Outcome& outcome) {
+    INFO(outcome.output << outcome.errors);
+    CHECK(outcome.ok());
+    const std::size_t begin = outcome.output.find("\nsystem ");
+    return outcome.output.substr(begin, outcome.output.find("\nextract ") - begin);
+  };
+  const std::string expected = ways(run(command));
+  CHECK(expected.find("userns   works") != std::string::npos);
+  CHECK(ways(run(with_children_ignored(command))) == expected);
+  CHECK(scene.mounts().empty());
+  CHECK(std::filesystem::is_empty(scene.runtime(Who::kSelf)));
+}
+
+TEST_CASE("the doctor reports once, also where a trial fails in its child") {
+  if (!running_as_root()) PYRAM_SKIP("only root has a working folder that a namespace takes away");
+  const Scene scene;
+  // In a user namespace root has no rights over other users' files: there is no way back to this
+  // folder after joining.
+  Command command = scene.command(Who::kSelf, {"--pyram-doctor"});
+  command.folder = scene.path("closed");
+  std::filesystem::create_directory(*command.folder);
+  std::filesystem::permissions(*command.folder, std::filesystem::perms::owner_all);
+  give_to_plain_user(*command.folder);
+  const Outcome outcome = run(command);
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.ok());
+  for (const char* way : {"\nfuse ", "\nuserns ", "\nextract "}) {
+    CHECK(count(outcome.output, way) == 1);
+  }
+  CHECK(outcome.output.find("\nuserns   fails") != std::string::npos);
+  CHECK(scene.mounts().empty());
+  CHECK(std::filesystem::is_empty(scene.runtime(Who::kSelf)));
 }
