@@ -82,11 +82,25 @@ int become(PreparedProgram& program) {
 }
 
 // Ends the child with the protocol's own way of saying why it can't be of use.
-[[noreturn]] void give_up(int ready, std::string_view tried, int error) {
+[[noreturn, gnu::cold]] void give_up(int ready, std::string_view tried, int error) {
   std::string message = "-cannot ";
   message.append(tried).append(": ").append(describe_errno(error));
   [[maybe_unused]] const ssize_t n = ::write(ready, message.data(), message.size());
   ::_exit(static_cast<int>(ExitCode::kNoFuse));
+}
+
+// In the child: returns, and leaves behind a process that becomes the daemon. Forked once more, so
+// that the script doesn't find a child that it never had.
+[[gnu::cold]] void detach_in_namespaces(PreparedProgram& daemon, int ready,
+                                        const std::string& path) {
+  const NamespaceStep step = enter_new_namespaces();
+  if (step.error != 0) give_up(ready, step.tried, step.error);
+  const pid_t pid = ::fork();
+  if (pid < 0) give_up(ready, "start a process", errno);
+  if (pid > 0) return;
+  ::setsid();
+  const int error = become(daemon);
+  give_up(ready, "run " + quote(path), error);
 }
 
 // Holds what the daemon writes to stderr before it can speak through the pipe: a complaint about
@@ -106,6 +120,8 @@ struct Answer {
   std::string text;
   pid_t writer = 0;  // Who wrote the last part; 0: unknown.
 };
+
+bool serves(const Answer& answer) { return answer.text.starts_with('+'); }
 
 // One part of an answer, and who wrote it. What recvmsg returned.
 ssize_t receive(int fd, std::span<char> buffer, pid_t& writer) {
@@ -137,13 +153,12 @@ Answer read_answer(int fd) {
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) return answer;
     answer.text.append(buffer.data(), static_cast<std::size_t>(size));
-    if (answer.text.front() == '+') return answer;
+    if (serves(answer)) return answer;
   }
 }
 
-void check_answer(std::string_view answer, std::string_view errors, int status,
-                  const std::string& program) {
-  if (answer.starts_with('+')) return;
+[[noreturn, gnu::cold]] void throw_refusal(std::string_view answer, std::string_view errors,
+                                           int status, const std::string& program) {
   std::string_view text = answer.size() > 1 ? answer.substr(1) : errors;
   text = text.substr(0, text.find('\n'));
   constexpr std::string_view kName = "pyram-mount: ";
@@ -182,7 +197,9 @@ pid_t start_daemon(const std::vector<std::string>& arguments) {
   ready.writer.reset();
   const Answer answer = read_answer(ready.reader.get());
   const int status = child.wait();
-  check_answer(answer.text, read_error_file(errors.get()), status, arguments.front());
+  if (!serves(answer)) {
+    throw_refusal(answer.text, read_error_file(errors.get()), status, arguments.front());
+  }
   return answer.writer;
 }
 
@@ -193,19 +210,13 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
   const Program daemon = program_of(all, ready.writer.get(), DescriptorCopy::kNull);
   PreparedProgram prepared(daemon);
   Child child = Child::fork("start " + quote(arguments.front()), [&] {
-    const NamespaceStep step = enter_new_namespaces();
-    if (step.error != 0) give_up(ready.writer.get(), step.tried, step.error);
-    // Forked once more, so that the script doesn't find a child that it never had.
-    const pid_t pid = ::fork();
-    if (pid < 0) give_up(ready.writer.get(), "start a process", errno);
-    if (pid > 0) return 0;
-    ::setsid();
-    const int error = become(prepared);
-    give_up(ready.writer.get(), "run " + quote(arguments.front()), error);
+    detach_in_namespaces(prepared, ready.writer.get(), arguments.front());
+    return 0;
   });
   ready.writer.reset();
   const Answer answer = read_answer(ready.reader.get());
-  check_answer(answer.text, {}, child.wait(), arguments.front());
+  const int status = child.wait();
+  if (!serves(answer)) throw_refusal(answer.text, {}, status, arguments.front());
   if (answer.writer == 0) {
     throw Error(ExitCode::kLauncherFailed, "cannot find the process of pyram-mount");
   }

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <memory>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "launcher/system.h"
@@ -106,17 +107,22 @@ class ProgressBar {
   bool shown_ = false;
 };
 
-void wait_and_show(std::vector<Child>& readers, const Shared& shared, std::uint64_t total) {
+// At most so many processes read at once.
+constexpr std::size_t kMostReaders = 8;
+using Readers = std::array<std::optional<Child>, kMostReaders>;
+
+void wait_and_show(Readers& readers, const Shared& shared, std::uint64_t total) {
   constexpr std::chrono::milliseconds kTick{100};
   constexpr int kTicksOfAMoment = 4;
   const bool visible = ::isatty(STDERR_FILENO) == 1;
   ProgressBar bar(total);
   int tick = 0;
-  for (Child& reader : readers) {
-    while (visible && !reader.wait_for(kTick)) {
+  for (std::optional<Child>& reader : readers) {
+    if (!reader) return;
+    while (visible && !reader->wait_for(kTick)) {
       if (++tick > kTicksOfAMoment) bar.show(shared.bytes_done);
     }
-    reader.wait();
+    reader->wait();
   }
 }
 
@@ -141,18 +147,19 @@ void read_everything(const std::string& root) {
   };
   const std::unique_ptr<Shared, Unmap> shared(new (memory) Shared);
 
-  const long processors = std::clamp(::sysconf(_SC_NPROCESSORS_ONLN), 1L, 8L);
+  const long processors = ::sysconf(_SC_NPROCESSORS_ONLN);
+  const auto count = static_cast<std::size_t>(std::clamp(processors, 1L, long{kMostReaders}));
   const KeptChildren kept;  // Of all readers.
-  std::vector<Child> readers;
+  Readers readers;
   try {
-    for (long i = 0; i < processors; ++i) {
-      readers.push_back(Child::fork("start a process", [&] {
+    for (std::size_t i = 0; i < count; ++i) {
+      readers[i].emplace(Child::fork("start a process", [&] {
         read_files(files, *shared);
         return 0;
       }));
     }
   } catch (const Error&) {  // As many as there may be.
-    if (readers.empty()) read_files(files, *shared);
+    if (!readers.front()) read_files(files, *shared);
   }
   wait_and_show(readers, *shared, total);
   if (shared->error != 0) {

@@ -21,10 +21,10 @@ namespace {
 using std::chrono::milliseconds;
 
 // The rest of a child's life. No exception gets out: the caller's code isn't the child's.
-[[noreturn]] void run_and_exit(const std::function<int()>& work) noexcept {
+[[noreturn]] void run_and_exit(int (*call)(const void*), const void* work) noexcept {
   int code = static_cast<int>(ExitCode::kFailed);
   try {
-    code = work();
+    code = call(work);
   } catch (const Error& error) {
     code = static_cast<int>(error.code());
   } catch (...) {  // NOLINT(bugprone-empty-catch): the exit code says that it failed.
@@ -86,13 +86,13 @@ int PreparedProgram::become() noexcept {
   return errno;
 }
 
-Child Child::fork(std::string_view tried, const std::function<int()>& work) {
+Child Child::fork_calling(std::string_view tried, Call call, const void* work) {
   KeptChildren kept;
   const pid_t pid = ::fork();
   if (pid < 0) throw system_error(ExitCode::kFailed, errno, tried);
   if (pid == 0) {
     kept.restore();
-    run_and_exit(work);
+    run_and_exit(call, work);
   }
   return {pid, std::move(kept)};
 }

@@ -10,7 +10,6 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -89,10 +88,16 @@ class PreparedProgram {
 // thread-safe.
 class Child {
  public:
-  // Runs `work` in a child, which ends with what it returns: with exit code kFailed (or an Error's
-  // own) when it throws, and never by going on in the caller. What it threw is not reported. Signal
-  // mask and dispositions are inherited. Throws Error (kFailed): "cannot TRIED: ...".
-  [[nodiscard]] static Child fork(std::string_view tried, const std::function<int()>& work);
+  // Runs `work`, a function that returns an int, in a child, which ends with what it returns: with
+  // exit code kFailed (or an Error's own) when it throws, and never by going on in the caller. What
+  // it threw is not reported. Signal mask and dispositions are inherited. Throws Error (kFailed):
+  // "cannot TRIED: ...".
+  template <typename Work>
+  [[nodiscard]] static Child fork(std::string_view tried, const Work& work) {
+    // No std::function: its type information would be relocated at every start of the launcher.
+    return fork_calling(
+        tried, [](const void* what) -> int { return (*static_cast<const Work*>(what))(); }, &work);
+  }
 
   // Starts a program and returns when it runs. Throws Error (kMissingTool) when it can't.
   [[nodiscard]] static Child start(const Program& program);
@@ -110,7 +115,8 @@ class Child {
   // asked. Throws Error (kFailed) when another part of this process collected the child.
   int wait();
   // Waits for the end for some time. Returns whether it came. Throws as wait().
-  [[nodiscard]] bool wait_for(std::chrono::milliseconds at_most);
+  // (Cold: no start of the launcher waits so.)
+  [[nodiscard, gnu::cold]] bool wait_for(std::chrono::milliseconds at_most);
 
   // Sends it a signal, unless its end has been seen.
   void signal(int number) const noexcept;
@@ -119,6 +125,9 @@ class Child {
   void release() noexcept;
 
  private:
+  using Call = int (*)(const void* work);
+
+  [[nodiscard]] static Child fork_calling(std::string_view tried, Call call, const void* work);
   Child(pid_t pid, KeptChildren kept) noexcept;
   // Sets `status_` if it has ended. `options` as for waitid().
   void collect(int options);
