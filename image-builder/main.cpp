@@ -10,6 +10,7 @@
 #include "image-builder/train.h"
 #include "support/error.h"
 #include "support/io.h"
+#include "support/signal_reset.h"
 
 namespace {
 
@@ -130,6 +131,9 @@ void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code
 }  // namespace
 
 int main(int argc, char** argv) {
+  // What the caller ignores or blocks is no affair of the programs that a build runs, nor of the
+  // waits for their ends.
+  pyram::reset_signals();
   pyram::ensure_standard_descriptors();
   int code = 0;
   try {

@@ -6,22 +6,22 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <optional>
 
+#include "support/child.h"
 #include "support/end_process.h"
 #include "support/error.h"
-#include "support/exec.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
 // How long processes may take to end after SIGTERM: pyram-mount has to unmount.
-constexpr timespec kPatience{5, 0};
+constexpr std::chrono::seconds kPatience{5};
 
 class ScratchOwner {
  public:
@@ -60,12 +60,17 @@ class BlockedSignals {
   BlockedSignals(const BlockedSignals&) = delete;
   BlockedSignals& operator=(const BlockedSignals&) = delete;
   void restore() const { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
-  // The next signal, or nothing when none came in time.
-  [[nodiscard]] std::optional<int> wait(const timespec* at_most = nullptr) const {
+  [[nodiscard]] int wait() const {
     for (;;) {
-      const int signal = ::sigtimedwait(&waited_for_, nullptr, at_most);
-      if (signal > 0) return signal;
-      if (errno != EINTR) return std::nullopt;
+      if (const int signal = ::sigwaitinfo(&waited_for_, nullptr); signal > 0) return signal;
+    }
+  }
+  // Returns whether a signal came in time.
+  [[nodiscard]] bool wait_for(std::chrono::seconds at_most) const {
+    const timespec time{at_most.count(), 0};
+    for (;;) {
+      if (::sigtimedwait(&waited_for_, nullptr, &time) > 0) return true;
+      if (errno != EINTR) return false;
     }
   }
 
@@ -94,29 +99,38 @@ class BlockedSignals {
   end_process(code);
 }
 
-// Takes every child that has ended. Returns whether there are others, and the worker's status.
-bool reap(pid_t worker, std::optional<int>& status) {
+// Collects the children that have ended, but never the worker: until it is collected, its number is
+// its own, and that of its group as well. Returns whether the worker has ended.
+bool collect_orphans(const Child& worker) {
   for (;;) {
-    int ended = 0;
-    const pid_t pid = ::waitpid(-1, &ended, WNOHANG);
-    if (pid < 0) return false;
-    if (pid == 0) return true;
-    if (pid == worker) status = ended;
+    siginfo_t ended{};
+    if (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0) {
+      throw system_error(ExitCode::kFailed, errno, "wait for the build");
+    }
+    if (ended.si_pid == 0) return false;
+    if (ended.si_pid == worker.pid()) return true;
+    ::waitpid(ended.si_pid, nullptr, 0);
   }
 }
 
-// Ends what is left of the worker's process group, kindly first.
-void end_group(pid_t worker, const BlockedSignals& signals) {
-  std::optional<int> ignored;
-  ::kill(-worker, SIGTERM);
-  while (reap(worker, ignored)) {
-    if (!signals.wait(&kPatience)) {
-      ::kill(-worker, SIGKILL);
-      break;
+// Ends the worker and what is left of its process group, kindly first. Returns its exit code.
+int end_group(Child& worker, const BlockedSignals& signals) {
+  const pid_t group = worker.pid();
+  ::kill(-group, SIGTERM);
+  if (!worker.wait_for(kPatience)) ::kill(-group, SIGKILL);
+  const int status = worker.wait();
+  // Then those of the group that have become our children. Where the group has none left, its
+  // number may be another's already: no signal is sent then. Children that left the group (daemons)
+  // are not waited for.
+  for (;;) {
+    const pid_t ended = ::waitpid(-group, nullptr, WNOHANG);
+    if (ended < 0) return status;
+    if (ended == 0 && !signals.wait_for(kPatience)) {
+      ::kill(-group, SIGKILL);
+      while (::waitpid(-group, nullptr, 0) > 0) {
+      }
+      return status;
     }
-  }
-  // Children that left the group (daemons) are not waited for.
-  while (::waitpid(-worker, nullptr, 0) > 0) {
   }
 }
 
@@ -145,32 +159,24 @@ int supervise(const fs::path& parent, const fs::path& output,
   std::fflush(stdout);
   std::fflush(stderr);
   const pid_t supervisor = ::getpid();
-  const pid_t worker = ::fork();
-  if (worker < 0) throw system_error(ExitCode::kFailed, errno, "start a process");
-  if (worker == 0) {
+  Child worker = Child::fork("start a process", [&]() -> int {
     ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != supervisor) ::_exit(static_cast<int>(ExitCode::kFailed));
     signals.restore();
     run_work(work, owner.scratch());
-  }
-  ::setpgid(worker, worker);
+  });
+  ::setpgid(worker.pid(), worker.pid());
 
-  std::optional<int> status;
   for (;;) {
-    const std::optional<int> signal = signals.wait();
+    const int signal = signals.wait();
     if (signal == SIGCHLD) {
-      reap(worker, status);
-      if (!status) continue;
-      end_group(worker, signals);
-      return exit_code_of(*status);
+      if (collect_orphans(worker)) return end_group(worker, signals);
+      continue;
     }
-    if (signal) {
-      end_group(worker, signals);
-      std::fprintf(stderr, "pyram-image: stopped by %s; nothing was written\n",
-                   ::strsignal(*signal));
-      return 128 + *signal;
-    }
+    end_group(worker, signals);
+    std::fprintf(stderr, "pyram-image: stopped by %s; nothing was written\n", ::strsignal(signal));
+    return 128 + signal;
   }
 }
 

@@ -6,7 +6,6 @@
 #include <sys/file.h>
 #include <sys/personality.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,8 +21,8 @@
 #include "image-builder/elf_file.h"
 #include "image-builder/elf_order.h"
 #include "image-builder/embedded.h"
+#include "support/child.h"
 #include "support/error.h"
-#include "support/exec.h"
 #include "support/image_layout.h"
 #include "support/io.h"
 #include "support/pipe.h"
@@ -50,28 +49,22 @@ fs::path find_daemon() {
 class RecordingMount {
  public:
   RecordingMount(const fs::path& image, const fs::path& folder, const fs::path& record) {
+    constexpr int kReadyFd = 3;
+    constexpr int kNull = DescriptorCopy::kNull;  // Also for stderr: errors come through the pipe.
     auto [reader, writer] = make_pipe();
-    const std::string number = std::to_string(writer.get());
-    const std::string daemon = find_daemon().native();
-    const std::vector<std::string> words = {daemon,         "-f",           "--ready-fd",
-                                            number,         "--record",     record.native(),
-                                            image.native(), folder.native()};
-    const std::vector<char*> argv = exec_pointers(words);
-    daemon_ = ::fork();
-    if (daemon_ < 0) throw system_error(ExitCode::kFailed, errno, "start pyram-mount");
-    if (daemon_ == 0) {
-      const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-      ::fcntl(writer.get(), F_SETFD, 0);
-      ::dup2(null, STDIN_FILENO);
-      ::dup2(null, STDOUT_FILENO);
-      ::dup2(null, STDERR_FILENO);  // Its error comes through the pipe.
-      ::execv(daemon.c_str(), argv.data());
-      ::_exit(127);
-    }
+    Program daemon;
+    daemon.arguments = {find_daemon().native(),   "-f",           "--ready-fd",
+                        std::to_string(kReadyFd), "--record",     record.native(),
+                        image.native(),           folder.native()};
+    daemon.descriptors = {{kNull, STDIN_FILENO},
+                          {kNull, STDOUT_FILENO},
+                          {kNull, STDERR_FILENO},
+                          {writer.get(), kReadyFd}};
+    daemon_.emplace(Child::start(daemon));
     writer.reset();
     const std::string said = read_to_end(reader.get(), "pyram-mount's answer");
     if (said != "+") {
-      ::waitpid(daemon_, nullptr, 0);
+      daemon_->wait();
       throw Error(ExitCode::kNoFuse,
                   "cannot mount the image to train it: " +
                       (said.size() > 1 ? said.substr(1) : std::string("pyram-mount ended")));
@@ -83,15 +76,14 @@ class RecordingMount {
 
   // The record is whole when this returns.
   void unmount() {
-    if (daemon_ <= 0) return;
-    ::kill(daemon_, SIGTERM);
-    while (::waitpid(daemon_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    daemon_ = -1;
+    if (!daemon_) return;
+    daemon_->signal(SIGTERM);
+    daemon_->wait();
+    daemon_.reset();
   }
 
  private:
-  pid_t daemon_ = -1;
+  std::optional<Child> daemon_;
 };
 
 // Bytes of files, to subtract one run's reading from another's.

@@ -5,20 +5,17 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <span>
 #include <string_view>
 
 #include "launcher/namespaces.h"
+#include "support/child.h"
 #include "support/error.h"
-#include "support/exec.h"
-#include "support/signal_reset.h"
 #include "support/unique_fd.h"
 
 namespace pyram::launcher {
@@ -63,64 +60,47 @@ void raise_limits() {
   }
 }
 
-// In the child. Returns an errno value when exec failed. `ready` and `errors` (for stderr) are -1
-// or above kReadyFd.
-int become(const std::vector<char*>& argv, int ready, int errors) {
-  const int null = ::open("/dev/null", O_RDWR);
-  if (null < 0 || ::dup2(null, STDIN_FILENO) < 0 || ::dup2(null, STDOUT_FILENO) < 0 ||
-      ::dup2(errors >= 0 ? errors : null, STDERR_FILENO) < 0) {
-    return errno;
-  }
-  if (ready >= 0 && ::dup2(ready, kReadyFd) < 0) return errno;
-  // Whatever the caller has open stays the caller's: a daemon that keeps a pipe's end open would
-  // have its reader wait for ever.
-  const unsigned first = ready >= 0 ? kReadyFd + 1 : kReadyFd;
-  ::close_range(first, ~0U, CLOSE_RANGE_CLOEXEC);
-  reset_signals();
+// pyram-mount as it has to run: with nothing of the caller's. A daemon that keeps a pipe's end open
+// would have its reader wait for ever, and the caller's folder stays removable and unmountable (all
+// our paths are absolute). `ready` and `errors` (for stderr) may be -1.
+Program program_of(const std::vector<std::string>& arguments, int ready, int errors) {
+  Program program{.arguments = arguments,
+                  .folder = "/",
+                  .descriptors = {{DescriptorCopy::kNull, STDIN_FILENO},
+                                  {DescriptorCopy::kNull, STDOUT_FILENO},
+                                  {errors, STDERR_FILENO}},
+                  .closes_others = true,
+                  .resets_signals = true};
+  if (ready >= 0) program.descriptors.push_back({ready, kReadyFd});
+  return program;
+}
+
+// In the child. Returns an errno value when exec failed.
+int become(PreparedProgram& program) {
   raise_limits();
-  // The caller's folder stays removable and unmountable. All our paths are absolute.
-  if (::chdir("/") != 0) return errno;
-  ::execve(argv[0], argv.data(), environ);
-  return errno;
+  return program.become();
 }
 
 // Ends the child with the protocol's own way of saying why it can't be of use.
-[[noreturn]] void give_up(int ready, std::string_view tried, int error) {
+[[noreturn, gnu::cold]] void give_up(int ready, std::string_view tried, int error) {
   std::string message = "-cannot ";
   message.append(tried).append(": ").append(describe_errno(error));
   [[maybe_unused]] const ssize_t n = ::write(ready, message.data(), message.size());
   ::_exit(static_cast<int>(ExitCode::kNoFuse));
 }
 
-// While we have a child: where the caller ignores SIGCHLD the kernel forgets how one ends. What the
-// caller set is the script's to find again.
-class WithChildren {
- public:
-  WithChildren() {
-    struct sigaction action {};
-    action.sa_handler = SIG_DFL;
-    ::sigaction(SIGCHLD, &action, &before_);
-  }
-  ~WithChildren() { ::sigaction(SIGCHLD, &before_, nullptr); }
-  WithChildren(const WithChildren&) = delete;
-  WithChildren& operator=(const WithChildren&) = delete;
-
- private:
-  struct sigaction before_ {};
-};
-
-int wait_for(pid_t pid) {
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0) {
-    if (errno != EINTR) return static_cast<int>(ExitCode::kFailed);  // Nobody knows how it ended.
-  }
-  return exit_code_of(status);
-}
-
-pid_t fork_or_throw(const std::string& program) {
+// In the child: returns, and leaves behind a process that becomes the daemon. Forked once more, so
+// that the script doesn't find a child that it never had.
+[[gnu::cold]] void detach_in_namespaces(PreparedProgram& daemon, int ready,
+                                        const std::string& path) {
+  const NamespaceStep step = enter_new_namespaces();
+  if (step.error != 0) give_up(ready, step.tried, step.error);
   const pid_t pid = ::fork();
-  if (pid < 0) throw system_error(ExitCode::kLauncherFailed, errno, "start " + quote(program));
-  return pid;
+  if (pid < 0) give_up(ready, "start a process", errno);
+  if (pid > 0) return;
+  ::setsid();
+  const int error = become(daemon);
+  give_up(ready, "run " + quote(path), error);
 }
 
 // Holds what the daemon writes to stderr before it can speak through the pipe: a complaint about
@@ -140,6 +120,8 @@ struct Answer {
   std::string text;
   pid_t writer = 0;  // Who wrote the last part; 0: unknown.
 };
+
+bool serves(const Answer& answer) { return answer.text.starts_with('+'); }
 
 // One part of an answer, and who wrote it. What recvmsg returned.
 ssize_t receive(int fd, std::span<char> buffer, pid_t& writer) {
@@ -171,13 +153,12 @@ Answer read_answer(int fd) {
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) return answer;
     answer.text.append(buffer.data(), static_cast<std::size_t>(size));
-    if (answer.text.front() == '+') return answer;
+    if (serves(answer)) return answer;
   }
 }
 
-void check_answer(std::string_view answer, std::string_view errors, int status,
-                  const std::string& program) {
-  if (answer.starts_with('+')) return;
+[[noreturn, gnu::cold]] void throw_refusal(std::string_view answer, std::string_view errors,
+                                           int status, const std::string& program) {
   std::string_view text = answer.size() > 1 ? answer.substr(1) : errors;
   text = text.substr(0, text.find('\n'));
   constexpr std::string_view kName = "pyram-mount: ";
@@ -206,18 +187,19 @@ const std::array<std::string, 2>& ready_options() {
 pid_t start_daemon(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   const UniqueFd errors = make_error_file();
-  const std::vector<std::string> all = with_options(arguments, ready_options());
-  const std::vector<char*> argv = exec_pointers(all);
-  const WithChildren with_children;
-  const pid_t pid = fork_or_throw(arguments.front());
-  if (pid == 0) {
-    const int error = become(argv, ready.writer.get(), errors.get());
-    give_up(ready.writer.get(), "run " + quote(all.front()), error);
-  }
+  const Program daemon = program_of(with_options(arguments, ready_options()), ready.writer.get(),
+                                    errors ? errors.get() : DescriptorCopy::kNull);
+  PreparedProgram prepared(daemon);
+  Child child = Child::fork("start " + quote(arguments.front()), [&]() -> int {
+    const int error = become(prepared);
+    give_up(ready.writer.get(), "run " + quote(arguments.front()), error);
+  });
   ready.writer.reset();
   const Answer answer = read_answer(ready.reader.get());
-  const int status = wait_for(pid);
-  check_answer(answer.text, read_error_file(errors.get()), status, all.front());
+  const int status = child.wait();
+  if (!serves(answer)) {
+    throw_refusal(answer.text, read_error_file(errors.get()), status, arguments.front());
+  }
   return answer.writer;
 }
 
@@ -225,23 +207,16 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
   Pipe ready = make_pipe();
   std::vector<std::string> all = with_options(arguments, ready_options());
   all.insert(all.begin() + 1, "-f");
-  const std::vector<char*> argv = exec_pointers(all);
-  const WithChildren with_children;
-  const pid_t pid = fork_or_throw(arguments.front());
-  if (pid == 0) {
-    const NamespaceStep step = enter_new_namespaces();
-    if (step.error != 0) give_up(ready.writer.get(), step.tried, step.error);
-    // Forked once more, so that the script doesn't find a child that it never had.
-    const pid_t daemon = ::fork();
-    if (daemon < 0) give_up(ready.writer.get(), "start a process", errno);
-    if (daemon > 0) ::_exit(0);
-    ::setsid();
-    const int error = become(argv, ready.writer.get(), -1);
-    give_up(ready.writer.get(), "run " + quote(all.front()), error);
-  }
+  const Program daemon = program_of(all, ready.writer.get(), DescriptorCopy::kNull);
+  PreparedProgram prepared(daemon);
+  Child child = Child::fork("start " + quote(arguments.front()), [&] {
+    detach_in_namespaces(prepared, ready.writer.get(), arguments.front());
+    return 0;
+  });
   ready.writer.reset();
   const Answer answer = read_answer(ready.reader.get());
-  check_answer(answer.text, {}, wait_for(pid), all.front());
+  const int status = child.wait();
+  if (!serves(answer)) throw_refusal(answer.text, {}, status, arguments.front());
   if (answer.writer == 0) {
     throw Error(ExitCode::kLauncherFailed, "cannot find the process of pyram-mount");
   }
@@ -249,14 +224,14 @@ pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments) {
 }
 
 int run_quietly(const std::vector<std::string>& arguments) {
-  const std::vector<char*> argv = exec_pointers(arguments);
-  const WithChildren with_children;
-  const pid_t pid = fork_or_throw(arguments.front());
-  if (pid == 0) {
-    [[maybe_unused]] const int error = become(argv, -1, -1);
-    ::_exit(127);
-  }
-  return wait_for(pid);
+  const Program program = program_of(arguments, -1, DescriptorCopy::kNull);
+  PreparedProgram prepared(program);
+  return Child::fork("start " + quote(arguments.front()),
+                     [&] {
+                       static_cast<void>(become(prepared));
+                       return 127;
+                     })
+      .wait();
 }
 
 }  // namespace pyram::launcher

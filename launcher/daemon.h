@@ -20,9 +20,11 @@ pid_t start_daemon(const std::vector<std::string>& arguments);
 
 // The same in a new user and a new mount namespace, in which the daemon has our uid and gid and
 // may mount. Returns its process id: it runs in the foreground (-f is added), child of nobody.
-[[nodiscard]] pid_t start_daemon_in_namespaces(const std::vector<std::string>& arguments);
+// Cold, as run_quietly(): the code stays apart from what nearly every first start reads.
+[[nodiscard, gnu::cold]] pid_t start_daemon_in_namespaces(
+    const std::vector<std::string>& arguments);
 
 // Runs a program to its end with standard descriptors on /dev/null; its exit code, or 128 + signal.
-[[nodiscard]] int run_quietly(const std::vector<std::string>& arguments);
+[[nodiscard, gnu::cold]] int run_quietly(const std::vector<std::string>& arguments);
 
 }  // namespace pyram::launcher

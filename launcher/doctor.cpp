@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,8 +18,10 @@
 #include "launcher/mounts.h"
 #include "launcher/namespace_mount.h"
 #include "launcher/system.h"
+#include "support/child.h"
 #include "support/error.h"
 #include "support/image_key.h"
+#include "support/unique_fd.h"
 
 namespace pyram::launcher {
 namespace {
@@ -85,6 +87,33 @@ class Trial {
 
   Image image_;
   ImagePlace place_;
+};
+
+// A mount on trial in a user namespace. Its daemon is nobody's child and can end by itself: the
+// descriptor never means another process that was given the same number.
+class TrialDaemon {
+ public:
+  TrialDaemon(const ImagePlace& place, const std::vector<std::string>& command)
+      : place_(place),
+        daemon_(make_namespace_mount(place, command)),
+        process_(static_cast<int>(::syscall(SYS_pidfd_open, daemon_, 0))),
+        error_(process_ ? 0 : errno) {}
+  ~TrialDaemon() {
+    forget_namespace_mount(place_, daemon_);
+    if (process_) {
+      ::syscall(SYS_pidfd_send_signal, process_.get(), SIGTERM, nullptr, 0);
+    } else if (error_ == ENOSYS) {  // Linux before 5.3.
+      ::kill(daemon_, SIGTERM);
+    }
+  }
+  TrialDaemon(const TrialDaemon&) = delete;
+  TrialDaemon& operator=(const TrialDaemon&) = delete;
+
+ private:
+  const ImagePlace& place_;
+  pid_t daemon_;
+  UniqueFd process_;
+  int error_;
 };
 
 class Doctor {
@@ -190,17 +219,12 @@ class Doctor {
   [[nodiscard]] Finding user_namespace() const {
     if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
     const Trial trial(folder(), image_);
-    const pid_t daemon =
-        make_namespace_mount(trial.place(), command(trial.place().namespace_path()));
-    // In a child, as joining can't be undone.
-    const pid_t pid = ::fork();
-    if (pid == 0) ::_exit(join_namespace_mount(trial.place()) ? 0 : 1);
-    int status = 1;
-    while (pid > 0 && ::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    forget_namespace_mount(trial.place(), daemon);
-    ::kill(daemon, SIGTERM);
-    if (status != 0) return {false, "mounted in a user namespace, but it can't be joined"};
+    const TrialDaemon daemon(trial.place(), command(trial.place().namespace_path()));
+    // In a child, as joining can't be undone. It ends there also when joining throws.
+    Child child = Child::fork("start a process", [&] {
+      return join_namespace_mount(trial.place()) ? 0 : static_cast<int>(ExitCode::kFailed);
+    });
+    if (child.wait() != 0) return {false, "mounted in a user namespace, but it can't be joined"};
     return {true, "a mount was made and removed on trial"};
   }
 

@@ -1,13 +1,11 @@
 #include "launcher/interpreter.h"
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <vector>
 
-#include "support/error.h"
-#include "support/exec.h"
+#include "support/child.h"
 #include "support/image_layout.h"
 
 namespace pyram::launcher {
@@ -34,14 +32,8 @@ int become_interpreter(const std::string& root, const std::string& called_as,
 
 int run_interpreter(const std::string& root, const std::string& called_as,
                     std::span<char* const> arguments) {
-  const pid_t pid = ::fork();
-  if (pid < 0) throw system_error(ExitCode::kLauncherFailed, errno, "start the interpreter");
-  if (pid == 0) ::_exit(become_interpreter(root, called_as, arguments));
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0) {
-    if (errno != EINTR) return 0;
-  }
-  return exit_code_of(status);
+  const auto become = [&] { return become_interpreter(root, called_as, arguments); };
+  return Child::fork("start the interpreter", become).wait();
 }
 
 }  // namespace pyram::launcher

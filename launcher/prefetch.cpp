@@ -4,19 +4,20 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <ctime>
+#include <chrono>
 #include <memory>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "launcher/system.h"
+#include "support/child.h"
 #include "support/error.h"
 #include "support/unique_fd.h"
 
@@ -106,17 +107,22 @@ class ProgressBar {
   bool shown_ = false;
 };
 
-void wait_and_show(std::vector<pid_t> readers, const Shared& shared, std::uint64_t total) {
-  constexpr timespec kTick{0, 100'000'000};
+// At most so many processes read at once.
+constexpr std::size_t kMostReaders = 8;
+using Readers = std::array<std::optional<Child>, kMostReaders>;
+
+void wait_and_show(Readers& readers, const Shared& shared, std::uint64_t total) {
+  constexpr std::chrono::milliseconds kTick{100};
   constexpr int kTicksOfAMoment = 4;
   const bool visible = ::isatty(STDERR_FILENO) == 1;
   ProgressBar bar(total);
-  for (int tick = 0; !readers.empty(); ++tick) {
-    std::erase_if(readers,
-                  [&](pid_t pid) { return ::waitpid(pid, nullptr, visible ? WNOHANG : 0) != 0; });
-    if (readers.empty()) return;
-    if (tick >= kTicksOfAMoment) bar.show(shared.bytes_done);
-    ::nanosleep(&kTick, nullptr);
+  int tick = 0;
+  for (std::optional<Child>& reader : readers) {
+    if (!reader) return;
+    while (visible && !reader->wait_for(kTick)) {
+      if (++tick > kTicksOfAMoment) bar.show(shared.bytes_done);
+    }
+    reader->wait();
   }
 }
 
@@ -141,18 +147,21 @@ void read_everything(const std::string& root) {
   };
   const std::unique_ptr<Shared, Unmap> shared(new (memory) Shared);
 
-  const long processors = std::clamp(::sysconf(_SC_NPROCESSORS_ONLN), 1L, 8L);
-  std::vector<pid_t> readers;
-  for (long i = 0; i < processors; ++i) {
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-      read_files(files, *shared);
-      ::_exit(0);
+  const long processors = ::sysconf(_SC_NPROCESSORS_ONLN);
+  const auto count = static_cast<std::size_t>(std::clamp(processors, 1L, long{kMostReaders}));
+  const KeptChildren kept;  // Of all readers.
+  Readers readers;
+  try {
+    for (std::size_t i = 0; i < count; ++i) {
+      readers[i].emplace(Child::fork("start a process", [&] {
+        read_files(files, *shared);
+        return 0;
+      }));
     }
-    if (pid > 0) readers.push_back(pid);
+  } catch (const Error&) {  // As many as there may be.
+    if (!readers.front()) read_files(files, *shared);
   }
-  if (readers.empty()) read_files(files, *shared);
-  wait_and_show(std::move(readers), *shared, total);
+  wait_and_show(readers, *shared, total);
   if (shared->error != 0) {
     throw system_error(ExitCode::kLauncherFailed, shared->error,
                        "read " + quote(files[shared->failed_file].path));

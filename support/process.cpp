@@ -2,15 +2,14 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstdlib>
 
+#include "support/child.h"
 #include "support/error.h"
-#include "support/exec.h"
 #include "support/pipe.h"
 #include "support/unique_fd.h"
 
@@ -37,14 +36,6 @@ void drain(UniqueFd output, UniqueFd errors, Outcome& outcome) {
       }
     }
   }
-}
-
-int wait_for(pid_t pid) {
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0) {
-    if (errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait for a command");
-  }
-  return exit_code_of(status);
 }
 
 }  // namespace
@@ -90,44 +81,23 @@ Outcome run(const Command& command) {
         ExitCode::kMissingTool,
         "cannot run " + quote(name) + ": it is not installed; install the package that has it");
   }
-  const std::vector<char*> argv = exec_pointers(command.arguments);
-  const std::vector<char*> envp =
-      command.environment ? exec_pointers(*command.environment) : std::vector<char*>{};
   Pipe output = make_pipe();
   Pipe errors = make_pipe();
-  Pipe failure = make_pipe();  // The child's errno, when exec fails; closed by a successful exec.
-
-  const pid_t pid = ::fork();
-  if (pid < 0) throw system_error(ExitCode::kFailed, errno, "start " + quote(name));
-  if (pid == 0) {
-    // Only async-signal-safe calls until exec: other threads may have held locks.
-    int error = 0;
-    const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (null < 0 || ::dup2(null, STDIN_FILENO) < 0) error = errno;
-    if (command.quiet && (::dup2(output.writer.get(), STDOUT_FILENO) < 0 ||
-                          ::dup2(errors.writer.get(), STDERR_FILENO) < 0)) {
-      error = errno;
-    }
-    if (error == 0 && command.folder && ::chdir(command.folder->c_str()) != 0) error = errno;
-    if (error == 0) {
-      ::execve(program->c_str(), argv.data(), command.environment ? envp.data() : environ);
-      error = errno;
-    }
-    [[maybe_unused]] const ssize_t n = ::write(failure.writer.get(), &error, sizeof error);
-    ::_exit(127);
+  Program what{.arguments = command.arguments,
+               .path = *program,
+               .environment = command.environment,
+               .folder = command.folder.value_or(""),
+               .descriptors = {{DescriptorCopy::kNull, STDIN_FILENO}}};
+  if (command.quiet) {
+    what.descriptors.push_back({output.writer.get(), STDOUT_FILENO});
+    what.descriptors.push_back({errors.writer.get(), STDERR_FILENO});
   }
-
+  Child child = Child::start(what);
   output.writer.reset();
   errors.writer.reset();
-  failure.writer.reset();
   Outcome outcome;
   drain(std::move(output.reader), std::move(errors.reader), outcome);
-  int error = 0;
-  const ssize_t n = ::read(failure.reader.get(), &error, sizeof error);
-  outcome.status = wait_for(pid);
-  if (n == sizeof error) {
-    throw system_error(ExitCode::kMissingTool, error, "run " + quote(program->native()));
-  }
+  outcome.status = child.wait();
   return outcome;
 }
 

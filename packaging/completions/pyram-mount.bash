@@ -34,8 +34,14 @@ _pyram_mount() {
   fi
   case " ${words[*]} " in
     *' --status '* | *' --unmount '* | *' --reload '*)
-      mapfile -t COMPREPLY < <(compgen -W "$(awk '$3 == "fuse.pyram" { print $2 }' /proc/mounts)" \
-        -- "$cur")
+      # Not with compgen -W, which expands its words: other users choose the names of mount points.
+      local folder type quoted
+      while read -r _ folder type _; do
+        [[ $type == fuse.pyram ]] || continue
+        printf -v folder %b "${folder//\\/\\0}" # The kernel writes a blank as \040.
+        printf -v quoted %q "$folder"
+        [[ $folder == "$cur"* || $quoted == "$cur"* ]] && COMPREPLY+=("$quoted")
+      done </proc/mounts
       ;;
     *) _filedir ;;
   esac

@@ -21,12 +21,17 @@ _pyram() {
 
   case $prev in
     --image)
-      local folder images=
-      for folder in "${XDG_DATA_HOME:-$HOME/.local/share}" /usr/local/share /usr/share; do
-        images+=" $(compgen -G "$folder/pyram/images/*.sqfs" | sed 's|.*/||; s|\.sqfs$||')"
-      done
-      mapfile -t COMPREPLY < <(compgen -W "$images" -- "$cur")
       _filedir sqfs
+      # Not with compgen -W, which expands its words: a file may have any name.
+      local folder image
+      for folder in "${XDG_DATA_HOME:-$HOME/.local/share}" /usr/local/share /usr/share; do
+        for image in "$folder"/pyram/images/*.sqfs; do
+          [[ -e $image ]] || continue
+          image=${image##*/}
+          printf -v image %q "${image%.sqfs}"
+          [[ $image == "$cur"* ]] && COMPREPLY+=("$image")
+        done
+      done
       return
       ;;
     -m)

@@ -253,6 +253,25 @@ TEST_CASE("signals end a build, with all that it started, and nothing stays") {
   CHECK(fs::is_empty(output_folder));
 }
 
+TEST_CASE(
+    "a build ends, and fails as elsewhere, where SIGCHLD is ignored and signals are blocked") {
+  const TemporaryFolder folder;
+  const fs::path prefix = small_pypy(folder);
+  const fs::path output = folder / "x.sqfs";
+  const auto inherited = [](Command command) {
+    command.arguments.insert(command.arguments.begin(),
+                             {"env", "--ignore-signal=CHLD", "--block-signal"});
+    return command;
+  };
+  const Outcome outcome = pyram::run(inherited(build(prefix, output, {"--no-train"})));
+  INFO(outcome.errors);
+  CHECK(outcome.ok());
+  CHECK(fs::exists(output));
+  fs::remove_all(prefix / "bin");
+  check_failure(pyram::run(inherited(build(prefix, folder / "y.sqfs", {"--no-train"}))),
+                static_cast<ExitCode>(pyram::run(build(prefix, folder / "y.sqfs")).status), "");
+}
+
 TEST_CASE("info, diff and train refuse what is no image of ours") {
   const TemporaryFolder folder;
   std::ofstream(folder / "text") << std::string(5000, 'x');
