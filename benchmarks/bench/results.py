@@ -20,8 +20,9 @@ _AGREE = 1.1  # Ratios of two runs that are not further apart.
 class Suite:
     """What one suite measured: `samples[work][contender]`, with units, commands and gaps."""
 
-    def __init__(self, name, title, quick, contenders, settings, minutes):
+    def __init__(self, name, title, quick, contenders, settings, minutes, only_works=""):
         self.name, self.title, self.quick, self.minutes = name, title, quick, minutes
+        self.only_works = only_works  # Text that a work's name must have in it to be tried.
         self.contenders, self.settings = contenders, settings
         self.matrix = False  # the suite may set it: works are then "TABLE: COLUMN"
         self.samples, self.units, self.gaps, self.notes = {}, {}, {}, []
@@ -40,6 +41,8 @@ class Suite:
         furthest. Who raises Missing or OSError is left out from then on, with `what` in the
         reason. `renewed`, if given, brings those whom it gets into a new state before every fifth
         round, and returns whom that worked with."""
+        if self.only_works not in what:
+            return
         able = list(field)
         began = time.monotonic()
         for turn in itertools.count():
