@@ -20,10 +20,11 @@
 
 #include "fusefs/mount_point.h"
 #include "fusefs/status.h"
+#include "support/child.h"
 #include "support/error.h"
-#include "support/exec.h"
 #include "support/io.h"
 #include "support/pipe.h"
+#include "support/process.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/image.h"
@@ -54,19 +55,15 @@ class UsersDaemon {
     give_to_plain_user(folder);
     auto [ready, tell] = pyram::make_pipe();
     auto [lines, log] = pyram::make_pipe();
+    constexpr int kReadyFd = 3;
     options.insert(options.begin(),
-                   {program("pyram-mount"), "-f", "--ready-fd", std::to_string(tell.get())});
+                   {program("pyram-mount"), "-f", "--ready-fd", std::to_string(kReadyFd)});
     options.insert(options.end(), {image.native(), folder.native()});
-    const pyram::Command command = as_plain_user(std::move(options));
-    const std::vector<char*> words = pyram::exec_pointers(command.arguments);
-    process_ = ::fork();
-    REQUIRE(process_ >= 0);
-    if (process_ == 0) {
-      ::dup2(log.get(), STDERR_FILENO);
-      ::fcntl(tell.get(), F_SETFD, 0);
-      ::execvp(words[0], words.data());
-      ::_exit(127);
-    }
+    const std::vector<std::string> words = as_plain_user(std::move(options)).arguments;
+    process_.emplace(
+        pyram::Child::start({.arguments = words,
+                             .path = pyram::find_program(words.front()).value(),
+                             .descriptors = {{log.get(), STDERR_FILENO}, {tell.get(), kReadyFd}}}));
     tell.reset();
     log.reset();
     lines_ = std::move(lines);
@@ -76,22 +73,19 @@ class UsersDaemon {
   }
 
   ~UsersDaemon() {
-    if (process_ > 0) {
-      ::kill(process_, SIGKILL);
-      ::waitpid(process_, nullptr, 0);
-    }
+    process_.reset();
     ::umount2(folder_.c_str(), MNT_DETACH);  // What a test that failed left.
   }
   UsersDaemon(const UsersDaemon&) = delete;
   UsersDaemon& operator=(const UsersDaemon&) = delete;
 
-  [[nodiscard]] pid_t process() const { return process_; }
+  [[nodiscard]] pid_t process() const { return process_->pid(); }
 
   // How many processes its user may have, or "" for as many as before. By its user: root of a
   // container may not.
   void limit_processes(const std::string& most) const {
     const std::string limit = most.empty() ? hard_limit() : most;
-    REQUIRE(pyram::run(as_plain_user({"prlimit", "--pid", std::to_string(process_),
+    REQUIRE(pyram::run(as_plain_user({"prlimit", "--pid", std::to_string(process()),
                                       "--nproc=" + limit + ':'}))
                 .ok());
   }
@@ -122,12 +116,7 @@ class UsersDaemon {
   }
 
   // Waits for its end. Its exit code, or 128 and a signal.
-  int wait() {
-    int status = 0;
-    REQUIRE(::waitpid(process_, &status, 0) == process_);
-    process_ = -1;
-    return pyram::exit_code_of(status);
-  }
+  int wait() { return process_->wait(); }
 
  private:
   static std::string hard_limit() {
@@ -137,7 +126,7 @@ class UsersDaemon {
   }
 
   fs::path folder_;
-  pid_t process_ = -1;
+  std::optional<pyram::Child> process_;
   pyram::UniqueFd lines_;
   std::string said_;
 };
