@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <string>
 
-#include "fusefs/options.h"
+#include "fusefs/mount_options.h"
 #include "fusefs/statistics.h"
 
 namespace pyram {

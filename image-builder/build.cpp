@@ -10,21 +10,21 @@
 #include <cstdlib>
 #include <utility>
 
-#include "image-builder/bytecode.h"
-#include "image-builder/elf_improve.h"
+#include "image-builder/elf/improve.h"
 #include "image-builder/embedded.h"
-#include "image-builder/integrity.h"
-#include "image-builder/layout.h"
-#include "image-builder/licences.h"
-#include "image-builder/manifest.h"
-#include "image-builder/output.h"
-#include "image-builder/packages.h"
+#include "image-builder/output/integrity.h"
+#include "image-builder/output/manifest.h"
+#include "image-builder/output_file.h"
+#include "image-builder/output/sbom.h"
 #include "image-builder/progress.h"
-#include "image-builder/sbom.h"
-#include "image-builder/source.h"
-#include "image-builder/strip_rules.h"
-#include "image-builder/supervisor.h"
-#include "image-builder/train.h"
+#include "image-builder/scratch_job.h"
+#include "image-builder/tree/packages.h"
+#include "image-builder/sources/source.h"
+#include "image-builder/train/train.h"
+#include "image-builder/tree/bytecode.h"
+#include "image-builder/tree/layout.h"
+#include "image-builder/tree/licences.h"
+#include "image-builder/tree/strip_rules.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 #include "support/io.h"
@@ -217,7 +217,7 @@ int build_image(const BuildOptions& given) {
   }
   // Packages' files keep the modes that they come with, and ours get the usual ones.
   ::umask(022);
-  const int code = supervise(choose_work_dir(options.work_dir, options.output), options.output,
+  const int code = run_scratch_job(choose_work_dir(options.work_dir, options.output), options.output,
                              [&](const Scratch& scratch) { return build_in(options, scratch); });
   remove_training_folder();
   return code;

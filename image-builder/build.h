@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "image-builder/packages.h"
-#include "image-builder/squash.h"
+#include "image-builder/output/squash.h"
+#include "image-builder/tree/packages.h"
 
 namespace pyram::builder {
 

@@ -18,7 +18,7 @@
 
 PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
 PYRAM_EMBED(self_relocation, PYRAM_SELF_RELOCATION);
-PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/strip.rules");
+PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/tree/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
 PYRAM_EMBED(delta, PYRAM_BUILDER_SOURCE "/python/bytecode_delta.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");

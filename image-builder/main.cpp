@@ -4,10 +4,10 @@
 #include <exception>
 
 #include "image-builder/build.h"
-#include "image-builder/bundle.h"
-#include "image-builder/info.h"
-#include "image-builder/integrity.h"
-#include "image-builder/train.h"
+#include "image-builder/output/bundle.h"
+#include "image-builder/output/info.h"
+#include "image-builder/output/integrity.h"
+#include "image-builder/train/train.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/signal_reset.h"

@@ -1,9 +1,9 @@
 // Settings of PyPy's garbage collector that fit the memory of the machine or control group.
 //
 // PyPy sizes its nursery by the processor's cache and its heap by the machine's memory, and never
-// looks at a control group. It reads PYPY_GC_* from the environment before any Python runs, and the C
-// library reads GLIBC_TUNABLES. So the launcher adds these variables, and the image's start-up code takes them away again: neither the
-// script nor its children see them.
+// looks at a control group. It reads PYPY_GC_* from the environment before any Python runs, and the
+// C library reads GLIBC_TUNABLES. So the launcher adds these variables, and the image's start-up
+// code takes them away again: neither the script nor its children see them.
 #pragma once
 
 #include <cstdint>

@@ -11,12 +11,12 @@
 #include <string_view>
 
 #include "launcher/collector.h"
-#include "launcher/daemon.h"
 #include "launcher/extraction.h"
 #include "launcher/help.h"
 #include "launcher/image_place.h"
 #include "launcher/mounts.h"
 #include "launcher/namespace_mount.h"
+#include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/child.h"
 #include "support/error.h"
@@ -64,7 +64,7 @@ std::string fusermount_problem() {
 // A place for trials: beside the image's own, under a name that no other process uses.
 class Trial {
  public:
-  Trial(const RuntimeFolder& folder, const Image& image)
+  Trial(const RuntimeFolder& folder, const ChosenImage& image)
       : image_(renamed(image)), place_(folder, image_) {
     place_.make_mount_point();
     place_.make_namespace_mount_point();
@@ -76,16 +76,16 @@ class Trial {
   Trial(const Trial&) = delete;
   Trial& operator=(const Trial&) = delete;
 
-  [[nodiscard]] const Image& image() const { return image_; }
+  [[nodiscard]] const ChosenImage& image() const { return image_; }
   [[nodiscard]] const ImagePlace& place() const { return place_; }
 
  private:
-  static Image renamed(Image image) {
+  static ChosenImage renamed(ChosenImage image) {
     image.stem = "doctor-" + std::to_string(::getpid());
     return image;
   }
 
-  Image image_;
+  ChosenImage image_;
   ImagePlace place_;
 };
 
@@ -118,7 +118,7 @@ class TrialDaemon {
 
 class Doctor {
  public:
-  Doctor(const Image& image, const Settings& settings, const Executable& self)
+  Doctor(const ChosenImage& image, const Settings& settings, const Executable& self)
       : image_(image), settings_(settings), self_(self) {}
 
   int examine() {
@@ -250,7 +250,7 @@ class Doctor {
     return mount_command(image_, settings_, self_, mount_point, false);
   }
 
-  const Image& image_;
+  const ChosenImage& image_;
   const Settings& settings_;
   const Executable& self_;
   std::optional<RuntimeFolder> folder_;
@@ -259,7 +259,7 @@ class Doctor {
 
 }  // namespace
 
-int examine(const Image& image, const Settings& settings, const Executable& self) {
+int examine(const ChosenImage& image, const Settings& settings, const Executable& self) {
   return Doctor(image, settings, self).examine();
 }
 

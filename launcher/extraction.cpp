@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "launcher/daemon.h"
+#include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
 
@@ -64,7 +64,7 @@ std::optional<Root> find_extracted(const ImagePlace& place) {
   return open_root(place.folder() / name_in(place)).root;
 }
 
-Root extract(const ImagePlace& place, const Image& image, const Executable& self,
+Root extract(const ImagePlace& place, const ChosenImage& image, const Executable& self,
              const std::string& reason) {
   std::vector<std::string> command = daemon_command(self);
   if (image.offset != 0) {

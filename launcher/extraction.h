@@ -18,8 +18,8 @@ namespace pyram::launcher {
 
 // Unpacks, and says so on stderr, with `reason` for why no mount is used. Throws Error when it
 // would take more memory than the machine or the cgroup has free. REQUIRES: the place's lock.
-[[nodiscard]] Root extract(const ImagePlace& place, const Image& image, const Executable& self,
-                           const std::string& reason);
+[[nodiscard]] Root extract(const ImagePlace& place, const ChosenImage& image,
+                           const Executable& self, const std::string& reason);
 
 // Where it would be put; for the doctor. Best first.
 struct ExtractionFolder {

@@ -12,8 +12,8 @@
 #include <charconv>
 #include <utility>
 
-#include "launcher/daemon.h"
 #include "launcher/executable.h"
+#include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
 #include "support/image_layout.h"
@@ -27,12 +27,12 @@ Found open_root(std::string path, const std::string& seen_from) {
   return {Root{std::move(path), std::move(fd)}, 0};
 }
 
-void throw_no_interpreter(const Image& image) {
+void throw_no_interpreter(const ChosenImage& image) {
   throw Error(ExitCode::kBadImage, "cannot start the image " + quote(image.path) + ": it has no " +
                                        layout::kLoader + "; make it with pyram-image build");
 }
 
-ImagePlace::ImagePlace(const RuntimeFolder& folder, const Image& image)
+ImagePlace::ImagePlace(const RuntimeFolder& folder, const ChosenImage& image)
     : folder_(folder), name_(image.stem + '-' + image.key), path_(folder / name_) {}
 
 Found ImagePlace::open_mount() const {

@@ -35,11 +35,11 @@ struct Found {
 [[nodiscard]] Found open_root(std::string path, const std::string& seen_from = {});
 
 // An image that cannot be started, by whatever way it was reached.
-[[noreturn]] void throw_no_interpreter(const Image& image);
+[[noreturn]] void throw_no_interpreter(const ChosenImage& image);
 
 class ImagePlace {
  public:
-  ImagePlace(const RuntimeFolder& folder, const Image& image);
+  ImagePlace(const RuntimeFolder& folder, const ChosenImage& image);
 
   [[nodiscard]] const RuntimeFolder& folder() const { return folder_; }
   // The mount point's name and path.

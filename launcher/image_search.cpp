@@ -52,14 +52,14 @@ std::string stem_of(std::string_view path) {
 
 // Nothing when there is no such file. Every other failure is an error: going on to another image
 // than the one that was meant would hide it.
-std::optional<Image> open_image(const std::string& path, bool must_be_readable = true) {
+std::optional<ChosenImage> open_image(const std::string& path, bool must_be_readable = true) {
   const UniqueFd fd = open_path(path.c_str());
   if (!fd) {
     if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
     if (errno == EACCES && !must_be_readable) return std::nullopt;
     throw system_error(ExitCode::kLauncherFailed, errno, "open the image " + quote(path));
   }
-  Image image;
+  ChosenImage image;
   if (::fstat(fd.get(), &image.status) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno, "look at the image " + quote(path));
   }
@@ -132,7 +132,7 @@ std::vector<std::string> image_folders(const Executable& self) {
   return folders;
 }
 
-Image find_image(const std::optional<std::string_view>& wanted, const Executable& self) {
+ChosenImage find_image(const std::optional<std::string_view>& wanted, const Executable& self) {
   const std::string name(wanted.value_or("default"));
   if (wanted && (name.find('/') != std::string::npos || name.ends_with(kSuffix))) {
     if (auto image = open_image(name)) return *std::move(image);

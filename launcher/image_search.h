@@ -13,7 +13,7 @@
 
 namespace pyram::launcher {
 
-struct Image {
+struct ChosenImage {
   std::string path;  // Canonical: absolute, no links.
   std::string stem;  // For a mount point's name: plain characters, at most 64 of them.
   std::string key;   // support/image_key.h
@@ -28,7 +28,7 @@ struct Image {
 // image_folders() as NAME.sqfs. Nothing wanted: the name "default", and for a pyram that lies in
 // build/PRESET/bin first build/images/default.sqfs.
 // Throws Error when there is no such image; of names it lists those that exist.
-[[nodiscard]] Image find_image(const std::optional<std::string_view>& wanted,
-                               const Executable& self);
+[[nodiscard]] ChosenImage find_image(const std::optional<std::string_view>& wanted,
+                                     const Executable& self);
 
 }  // namespace pyram::launcher

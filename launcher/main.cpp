@@ -14,7 +14,7 @@
 #include "launcher/image_search.h"
 #include "launcher/interpreter.h"
 #include "launcher/mounts.h"
-#include "launcher/prefetch.h"
+#include "launcher/preload.h"
 #include "launcher/settings.h"
 #include "launcher/system.h"
 #include "support/error.h"
@@ -29,7 +29,7 @@ int start(const CommandLine& command_line, const Executable& self) {
   const Settings settings = read_settings();
   std::optional<std::string_view> wanted = command_line.image;
   if (!wanted && settings.image) wanted = *settings.image;
-  const Image image = find_image(wanted, self);
+  const ChosenImage image = find_image(wanted, self);
   if (command_line.action == Action::kDoctor) return examine(image, settings, self);
   const Root root = provide_root(image, settings, self);
   if (command_line.to_ram) read_everything(root.path);

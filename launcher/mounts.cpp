@@ -5,10 +5,10 @@
 #include <cerrno>
 #include <utility>
 
-#include "launcher/daemon.h"
 #include "launcher/extraction.h"
 #include "launcher/namespace_mount.h"
 #include "launcher/runtime_folder.h"
+#include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
 #include "support/image_key.h"
@@ -21,10 +21,10 @@ namespace {
 constexpr int kAttempts = 5;
 
 // Everything that finds or makes content in this user's run-time folder.
-class Ladder {
+class Backends {
  public:
-  Ladder(const RuntimeFolder& folder, const Image& image, const Settings& settings,
-         const Executable& self)
+  Backends(const RuntimeFolder& folder, const ChosenImage& image, const Settings& settings,
+           const Executable& self)
       : image_(image), settings_(settings), self_(self), place_(folder, image) {}
 
   [[nodiscard]] std::optional<Root> find() {
@@ -123,7 +123,7 @@ class Ladder {
     throw_no_interpreter(image_);
   }
 
-  const Image& image_;
+  const ChosenImage& image_;
   const Settings& settings_;
   const Executable& self_;
   ImagePlace place_;
@@ -134,7 +134,7 @@ class Ladder {
 }  // namespace
 
 // The registry is believed only if nobody but root could have written it.
-std::optional<Root> system_mount(const Image& image) {
+std::optional<Root> system_mount(const ChosenImage& image) {
   const UniqueFd registry = open_path(kSystemMountRegistry, O_DIRECTORY | O_NOFOLLOW);
   struct stat status {};
   if (!registry || ::fstat(registry.get(), &status) != 0 || status.st_uid != 0 ||
@@ -146,7 +146,7 @@ std::optional<Root> system_mount(const Image& image) {
   return open_root(*std::move(target)).root;
 }
 
-std::vector<std::string> mount_command(const Image& image, const Settings& settings,
+std::vector<std::string> mount_command(const ChosenImage& image, const Settings& settings,
                                        const Executable& self, const std::string& mount_point,
                                        bool shared) {
   std::vector<std::string> command = daemon_command(self);
@@ -166,13 +166,13 @@ std::vector<std::string> mount_command(const Image& image, const Settings& setti
   return command;
 }
 
-Root provide_root(const Image& image, const Settings& settings, const Executable& self) {
+Root provide_root(const ChosenImage& image, const Settings& settings, const Executable& self) {
   if (settings.allows(Backend::kSystem)) {
     if (auto root = system_mount(image)) return *std::move(root);
   }
   if (settings.backend != Backend::kSystem) {
     if (const auto folder = RuntimeFolder::find()) {
-      if (auto root = Ladder(*folder, image, settings, self).find()) return *std::move(root);
+      if (auto root = Backends(*folder, image, settings, self).find()) return *std::move(root);
     }
   }
   if (settings.backend == Backend::kSystem || settings.backend == Backend::kUser) {
@@ -181,7 +181,7 @@ Root provide_root(const Image& image, const Settings& settings, const Executable
                     quote(image.path) + ", and PYRAM_BACKEND allows nothing else; unset it");
   }
   const RuntimeFolder folder = RuntimeFolder::find_or_make();
-  return Ladder(folder, image, settings, self).make();
+  return Backends(folder, image, settings, self).make();
 }
 
 }  // namespace pyram::launcher

@@ -17,15 +17,16 @@ namespace pyram::launcher {
 
 // The content of `image`, by the ways that `settings` allow. Throws Error when none works, with
 // the reason of each.
-[[nodiscard]] Root provide_root(const Image& image, const Settings& settings,
+[[nodiscard]] Root provide_root(const ChosenImage& image, const Settings& settings,
                                 const Executable& self);
 
 // A mount that root made for everybody, if the registry has one.
-[[nodiscard]] std::optional<Root> system_mount(const Image& image);
+[[nodiscard]] std::optional<Root> system_mount(const ChosenImage& image);
 
 // pyram-mount's command line for a mount of `image` on `mount_point`. Throws Error when there is
 // no pyram-mount.
-[[nodiscard]] std::vector<std::string> mount_command(const Image& image, const Settings& settings,
+[[nodiscard]] std::vector<std::string> mount_command(const ChosenImage& image,
+                                                     const Settings& settings,
                                                      const Executable& self,
                                                      const std::string& mount_point, bool shared);
 

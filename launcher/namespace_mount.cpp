@@ -10,7 +10,7 @@
 #include <charconv>
 #include <string_view>
 
-#include "launcher/daemon.h"
+#include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
 

@@ -1,4 +1,4 @@
-// What the writer of a bundle (image-builder/bundle.h) and the bundle itself agree on.
+// What the writer of a bundle (image-builder/output/bundle.h) and the bundle itself agree on.
 #pragma once
 
 #include <cstdint>

@@ -35,6 +35,24 @@ bool lists(std::string_view list, std::string_view name) noexcept {
   return false;
 }
 
+std::optional<std::uint64_t> leading_number(std::string_view text) noexcept {
+  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
+  std::uint64_t result = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), result);
+  if (parsed.ec != std::errc()) return std::nullopt;
+  return result;
+}
+
+// The number after `name` at the beginning of a line.
+std::optional<std::uint64_t> field(std::string_view text, std::string_view name) noexcept {
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    if (line.starts_with(name)) return leading_number(line.substr(name.size()));
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 MemoryGroups::MemoryGroups(std::string_view root) noexcept {
@@ -78,16 +96,40 @@ bool MemoryGroups::set_folder(std::string_view root, std::string_view hierarchy,
   return true;
 }
 
-std::optional<std::uint64_t> MemoryGroups::number(std::string_view file) noexcept {
+std::optional<std::string_view> MemoryGroups::text(std::string_view file,
+                                                   std::span<char> buffer) noexcept {
   if (version_ == 0 || size_ + file.size() + 2 > path_.size()) return std::nullopt;
   path_[size_] = '/';
   *std::copy(file.begin(), file.end(), &path_[size_ + 1]) = '\0';
+  return read_once(path_.data(), buffer);
+}
+
+std::optional<std::uint64_t> MemoryGroups::number(std::string_view file) noexcept {
   std::array<char, 32> buffer;
-  const auto text = read_once(path_.data(), buffer);
-  if (!text) return std::nullopt;
-  std::uint64_t result = 0;
-  const auto parsed = std::from_chars(text->data(), text->data() + text->size(), result);
-  return parsed.ec == std::errc() ? result : kUnlimited;
+  const auto found = text(file, buffer);
+  if (!found) return std::nullopt;
+  return leading_number(*found).value_or(kUnlimited);
+}
+
+std::uint64_t MemoryGroups::limit() noexcept {
+  if (version_ == 1) return number("memory.limit_in_bytes").value_or(kUnlimited);
+  return std::min(number("memory.max").value_or(kUnlimited),
+                  number("memory.high").value_or(kUnlimited));
+}
+
+std::uint64_t MemoryGroups::available() noexcept {
+  const bool is_first = version_ == 1;
+  const std::uint64_t most = limit();
+  const std::uint64_t usage =
+      number(is_first ? "memory.usage_in_bytes" : "memory.current").value_or(kUnlimited);
+  if (most == kUnlimited || usage == kUnlimited) return kUnlimited;
+  std::array<char, 8192> buffer;
+  const std::string_view statistics = text("memory.stat", buffer).value_or("");
+  const std::uint64_t cache =
+      field(statistics, is_first ? "total_inactive_file " : "inactive_file ").value_or(0) +
+      field(statistics, is_first ? "total_active_file " : "active_file ").value_or(0);
+  const std::uint64_t used = usage - std::min(usage, cache);
+  return most - std::min(most, used);
 }
 
 bool MemoryGroups::go_up() noexcept {
@@ -101,14 +143,28 @@ std::uint64_t memory_limit_of_groups(std::string_view root) noexcept {
   MemoryGroups groups(root);
   if (groups.version() == 0) return limit;
   do {
-    if (groups.version() == 1) {
-      limit = std::min(limit, groups.number("memory.limit_in_bytes").value_or(kUnlimited));
-    } else if (const auto highest = groups.number("memory.max")) {
-      // Above memory.high the kernel slows a program down and takes its pages back.
-      limit = std::min({limit, *highest, groups.number("memory.high").value_or(kUnlimited)});
-    }
+    limit = std::min(limit, groups.limit());
   } while (groups.go_up());
   return limit;
+}
+
+std::uint64_t available_memory(std::string_view root) noexcept {
+  constexpr std::string_view kMemory = "/proc/meminfo";
+  std::uint64_t available = kUnlimited;
+  std::array<char, PATH_MAX> path;
+  if (root.size() + kMemory.size() < path.size()) {
+    char* const end = std::copy(root.begin(), root.end(), path.begin());
+    *std::copy(kMemory.begin(), kMemory.end(), end) = '\0';
+    std::array<char, 8192> buffer;
+    const std::string_view text = read_once(path.data(), buffer).value_or("");
+    if (const auto kib = field(text, "MemAvailable:")) available = *kib * 1024;
+  }
+  MemoryGroups groups(root);
+  if (groups.version() == 0) return available;
+  do {
+    available = std::min(available, groups.available());
+  } while (groups.go_up());
+  return available;
 }
 
 }  // namespace pyram

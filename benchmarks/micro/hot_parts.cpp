@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "fusefs/block_cache.h"
-#include "fusefs/file_reader.h"
 #include "fusefs/image/image.h"
+#include "fusefs/serve/block_cache.h"
+#include "fusefs/serve/extent_mapper.h"
 #include "fusefs/statistics.h"
 #include "support/image_layout.h"
 

@@ -19,12 +19,12 @@ dev_t decode_device(std::uint32_t device) {
   return makedev(device >> 8 & 0xfff, (device & 0xff) | (device >> 12 & 0xfff00));
 }
 
-void read_file(Inode& inode, bool is_long) {
-  if (is_long) {
+void read_file(Inode& inode, bool is_extended) {
+  if (is_extended) {
     const auto raw = inode.rest.read<40>();
     inode.first_block = load_le<std::uint64_t>(raw, 0);
     inode.attributes.size = load_le<std::uint64_t>(raw, 8);
-    inode.attributes.links = load_le<std::uint32_t>(raw, 24);
+    inode.attributes.nlink = load_le<std::uint32_t>(raw, 24);
     inode.attributes.fragment = load_le<std::uint32_t>(raw, 28);
     inode.fragment_offset = load_le<std::uint32_t>(raw, 32);
     inode.xattrs = load_le<std::uint32_t>(raw, 36);
@@ -34,17 +34,17 @@ void read_file(Inode& inode, bool is_long) {
     inode.attributes.fragment = load_le<std::uint32_t>(raw, 4);
     inode.fragment_offset = load_le<std::uint32_t>(raw, 8);
     inode.attributes.size = load_le<std::uint32_t>(raw, 12);
-    inode.attributes.links = 1;
+    inode.attributes.nlink = 1;
   }
   // What Linux can have as a file's size.
   if (inode.attributes.size > std::uint64_t{1} << 62) throw_corrupt("a file is too large");
 }
 
-void read_folder(Inode& inode, bool is_long) {
+void read_folder(Inode& inode, bool is_extended) {
   std::uint32_t size = 0;
-  if (is_long) {
+  if (is_extended) {
     const auto raw = inode.rest.read<24>();
-    inode.attributes.links = load_le<std::uint32_t>(raw, 0);
+    inode.attributes.nlink = load_le<std::uint32_t>(raw, 0);
     size = load_le<std::uint32_t>(raw, 4);
     inode.listing_block = load_le<std::uint32_t>(raw, 8);
     inode.parent_number = load_le<std::uint32_t>(raw, 12);
@@ -54,7 +54,7 @@ void read_folder(Inode& inode, bool is_long) {
   } else {
     const auto raw = inode.rest.read<16>();
     inode.listing_block = load_le<std::uint32_t>(raw, 0);
-    inode.attributes.links = load_le<std::uint32_t>(raw, 4);
+    inode.attributes.nlink = load_le<std::uint32_t>(raw, 4);
     size = load_le<std::uint16_t>(raw, 8);
     inode.listing_offset = load_le<std::uint16_t>(raw, 10);
     inode.parent_number = load_le<std::uint32_t>(raw, 12);
@@ -64,29 +64,29 @@ void read_folder(Inode& inode, bool is_long) {
   inode.listing_size = size < 3 ? 0 : size - 3;
 }
 
-void read_link(Inode& inode, bool is_long) {
+void read_link(Inode& inode, bool is_extended) {
   const auto raw = inode.rest.read<8>();
-  inode.attributes.links = load_le<std::uint32_t>(raw, 0);
+  inode.attributes.nlink = load_le<std::uint32_t>(raw, 0);
   inode.attributes.size = load_le<std::uint32_t>(raw, 4);
   constexpr std::uint64_t kLongestTarget = 65535;  // What mksquashfs and Linux take at most.
   if (inode.attributes.size > kLongestTarget) throw_corrupt("a symbolic link is too long");
-  if (is_long) {
+  if (is_extended) {
     MetadataCursor behind = inode.rest;
     behind.skip(inode.attributes.size);
     inode.xattrs = load_le<std::uint32_t>(behind.read<4>(), 0);
   }
 }
 
-void read_device(Inode& inode, bool is_long) {
+void read_device(Inode& inode, bool is_extended) {
   const auto raw = inode.rest.read<8>();
-  inode.attributes.links = load_le<std::uint32_t>(raw, 0);
+  inode.attributes.nlink = load_le<std::uint32_t>(raw, 0);
   inode.attributes.device = decode_device(load_le<std::uint32_t>(raw, 4));
-  if (is_long) inode.xattrs = load_le<std::uint32_t>(inode.rest.read<4>(), 0);
+  if (is_extended) inode.xattrs = load_le<std::uint32_t>(inode.rest.read<4>(), 0);
 }
 
-void read_pipe(Inode& inode, bool is_long) {
-  inode.attributes.links = load_le<std::uint32_t>(inode.rest.read<4>(), 0);
-  if (is_long) inode.xattrs = load_le<std::uint32_t>(inode.rest.read<4>(), 0);
+void read_pipe(Inode& inode, bool is_extended) {
+  inode.attributes.nlink = load_le<std::uint32_t>(inode.rest.read<4>(), 0);
+  if (is_extended) inode.xattrs = load_le<std::uint32_t>(inode.rest.read<4>(), 0);
 }
 
 }  // namespace
@@ -107,25 +107,25 @@ Inode read_inode(MetadataCursor cursor) {
   inode.attributes.mode = format | (load_le<std::uint16_t>(header, 2) & 07777U);
   inode.attributes.uid = load_le<std::uint16_t>(header, 4);
   inode.attributes.gid = load_le<std::uint16_t>(header, 6);
-  inode.attributes.modified = load_le<std::uint32_t>(header, 8);
+  inode.attributes.mtime = load_le<std::uint32_t>(header, 8);
   inode.attributes.inode_number = load_le<std::uint32_t>(header, 12);
-  const bool is_long = type > kTypes;
+  const bool is_extended = type > kTypes;
   switch (format) {
     case S_IFREG:
-      read_file(inode, is_long);
+      read_file(inode, is_extended);
       break;
     case S_IFDIR:
-      read_folder(inode, is_long);
+      read_folder(inode, is_extended);
       break;
     case S_IFLNK:
-      read_link(inode, is_long);
+      read_link(inode, is_extended);
       break;
     case S_IFBLK:
     case S_IFCHR:
-      read_device(inode, is_long);
+      read_device(inode, is_extended);
       break;
     default:
-      read_pipe(inode, is_long);
+      read_pipe(inode, is_extended);
       break;
   }
   return inode;

@@ -27,10 +27,10 @@ inline constexpr std::uint32_t kNoFragment = 0xffffffff;
 struct Attributes {
   mode_t mode = 0;  // With the file type.
   std::uint32_t inode_number = 0;
-  std::uint32_t links = 0;
+  std::uint32_t nlink = 0;
   uid_t uid = 0;
   gid_t gid = 0;
-  std::uint32_t modified = 0;            // Seconds since 1970.
+  std::uint32_t mtime = 0;               // Seconds since 1970.
   std::uint64_t size = 0;                // Of a file its bytes, of a link its target's length.
   dev_t device = 0;                      // Of a device node.
   std::uint32_t fragment = kNoFragment;  // The block that a file's tail shares with others.

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fusefs/program.h"
+#include "fusefs/cli/program.h"
 #include "launcher/collector.h"
 #include "launcher/executable.h"
 #include "launcher/image_search.h"
@@ -53,7 +53,7 @@ int start(std::span<char*> argv) {
     throw Error(ExitCode::kLauncherFailed, "cannot find this program's own file; mount /proc");
   }
   self.daemon = {self.file, kBundleDaemon};
-  Image image = find_image(self.file, self);
+  ChosenImage image = find_image(self.file, self);
   image.offset = bundle::image_offset(self.file);
   const Settings settings = read_settings();
   const Root root = provide_root(image, settings, self);

@@ -1,5 +1,5 @@
 // pyram-mount's command line: every way of writing an option, and what is no option.
-#include "fusefs/options.h"
+#include "fusefs/cli/options.h"
 
 #include <optional>
 #include <string>

@@ -22,12 +22,12 @@
 #include <string>
 #include <vector>
 
-#include "fusefs/block_cache.h"
-#include "fusefs/block_storer.h"
-#include "fusefs/file_reader.h"
-#include "fusefs/file_system.h"
-#include "fusefs/mount_point.h"
-#include "fusefs/session.h"
+#include "fusefs/mount/mount_point.h"
+#include "fusefs/serve/block_cache.h"
+#include "fusefs/serve/block_filler.h"
+#include "fusefs/serve/extent_mapper.h"
+#include "fusefs/serve/file_system.h"
+#include "fusefs/serve/session.h"
 #include "fusefs/status.h"
 #include "support/io.h"
 #include "support/pipe.h"
@@ -52,8 +52,8 @@ class Server {
       : image_(pyram::Image::open(image)),
         cache_(*image_, statistics_, std::size_t{8} << 20, 2),
         reader_(*image_, cache_),
-        wire_{connection_, {}},
-        file_system_(*image_, reader_, statistics_, log_, wire_, {}),
+        transport_{resume_, {}},
+        file_system_(*image_, reader_, statistics_, log_, transport_, {}),
         mount_(pyram::MountPoint::mount({.folder = folder, .source = image})),
         session_(file_system_, pyram::UniqueFd(::fcntl(mount_.device(), F_DUPFD_CLOEXEC, 0)),
                  false),
@@ -83,14 +83,14 @@ class Server {
   pyram::Statistics statistics_;
   std::unique_ptr<pyram::Image> image_;
   pyram::BlockCache cache_;
-  pyram::FileReader reader_;
+  pyram::ExtentMapper reader_;
   pyram::Log log_;
-  pyram::Connection connection_;
-  pyram::Wire wire_;
+  pyram::ResumeState resume_;
+  pyram::Transport transport_;
   pyram::FileSystem file_system_;
   pyram::MountPoint mount_;
   pyram::Session session_;
-  pyram::BlockStorer storer_;
+  pyram::BlockFiller storer_;
 };
 
 using Action = std::function<int(int)>;

@@ -3,9 +3,9 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "image-builder/info.h"
-#include "image-builder/manifest.h"
-#include "image-builder/source.h"
+#include "image-builder/output/info.h"
+#include "image-builder/output/manifest.h"
+#include "image-builder/sources/source.h"
 #include "support/error.h"
 
 namespace pyram::test {

@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include "fusefs/block_cache.h"
-#include "fusefs/file_reader.h"
 #include "fusefs/image/bytes.h"
 #include "fusefs/image/hot_list.h"
 #include "fusefs/image/image.h"
 #include "fusefs/image/merkle_tree.h"
+#include "fusefs/serve/block_cache.h"
+#include "fusefs/serve/extent_mapper.h"
 #include "fusefs/statistics.h"
 #include "support/error.h"
 #include "support/image_layout.h"
@@ -98,7 +98,7 @@ class Walk {
       if (extent.block.is_hole()) continue;
       attempt([&] {
         const BlockCache::Pin pin = reader_.pin(extent);
-        for (const std::byte byte : FileReader::bytes(extent, pin)) {
+        for (const std::byte byte : ExtentMapper::bytes(extent, pin)) {
           sum_ = sum_ + std::to_integer<unsigned>(byte);
         }
         result_.bytes += extent.length;
@@ -109,7 +109,7 @@ class Walk {
   const Image& image_;
   Statistics statistics_;
   BlockCache cache_;
-  FileReader reader_;
+  ExtentMapper reader_;
   std::vector<InodeRef> folders_;
   std::set<InodeRef> known_;
   Walked result_;

@@ -10,14 +10,14 @@
 #include <memory>
 #include <random>
 
-#include "image-builder/elf_closure.h"
-#include "image-builder/elf_edit.h"
-#include "image-builder/elf_file.h"
-#include "image-builder/elf_fixed_address.h"
-#include "image-builder/elf_improve.h"
-#include "image-builder/elf_order.h"
-#include "image-builder/elf_relr.h"
-#include "image-builder/elf_unwind.h"
+#include "image-builder/elf/closure.h"
+#include "image-builder/elf/edit.h"
+#include "image-builder/elf/file.h"
+#include "image-builder/elf/fixed_address.h"
+#include "image-builder/elf/improve.h"
+#include "image-builder/elf/order.h"
+#include "image-builder/elf/relr.h"
+#include "image-builder/elf/unwind.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "tests/support/catch.h"

@@ -2,7 +2,7 @@
 #include <fstream>
 
 #include "image-builder/embedded.h"
-#include "image-builder/strip_rules.h"
+#include "image-builder/tree/strip_rules.h"
 #include "support/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"

@@ -1,5 +1,5 @@
 // The SPDX document, checked by rule and, where it can be had, by SPDX's own checker.
-#include "image-builder/sbom.h"
+#include "image-builder/output/sbom.h"
 
 #include <nlohmann/json.hpp>
 #include <regex>

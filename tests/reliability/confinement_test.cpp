@@ -1,5 +1,5 @@
 // A worker that is made to misbehave is refused what it tries.
-#include "fusefs/confinement.h"
+#include "fusefs/serve/confinement.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

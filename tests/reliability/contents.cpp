@@ -6,7 +6,7 @@
 #include <sstream>
 #include <vector>
 
-#include "fusefs/block_cache.h"
+#include "fusefs/serve/block_cache.h"
 #include "support/io.h"
 #include "tests/reliability/readers.h"
 #include "tests/support/catch.h"
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // As the daemon reads: by a cache of blocks, extent by extent.
-void add_file(std::ostream& out, FileReader& reader, InodeRef file) {
+void add_file(std::ostream& out, ExtentMapper& reader, InodeRef file) {
   for (std::uint64_t offset = 0;;) {
     const Extent extent = reader.extent_at(file, offset);
     if (extent.length == 0) return;
@@ -29,7 +29,7 @@ void add_file(std::ostream& out, FileReader& reader, InodeRef file) {
       continue;
     }
     const BlockCache::Pin pin = reader.pin(extent);
-    const auto bytes = FileReader::bytes(extent, pin);
+    const auto bytes = ExtentMapper::bytes(extent, pin);
     out.write(reinterpret_cast<const char*>(bytes.data()),  // NOLINT
               static_cast<std::streamsize>(bytes.size()));
   }
@@ -40,11 +40,11 @@ void add_file(std::ostream& out, FileReader& reader, InodeRef file) {
 std::string contents_of(const Image& image) {
   Statistics statistics;
   BlockCache cache(image, statistics, std::size_t{1} << 20, 1);
-  FileReader reader(image, cache);
+  ExtentMapper reader(image, cache);
   return contents_of(image, reader);
 }
 
-std::string contents_of(const Image& image, FileReader& reader) {
+std::string contents_of(const Image& image, ExtentMapper& reader) {
   std::ostringstream out;
   out.exceptions(std::ios::badbit);
   std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), "/"}};
@@ -56,8 +56,8 @@ std::string contents_of(const Image& image, FileReader& reader) {
     while (const auto entry = Image::next_entry(listing)) {
       const Attributes attributes = image.attributes(entry->inode);
       out << path << entry->name << ' ' << attributes.mode << ' ' << attributes.uid << ' '
-          << attributes.gid << ' ' << attributes.size << ' ' << attributes.modified << ' '
-          << attributes.links << ' ' << attributes.inode_number << ' ' << attributes.device << '\n';
+          << attributes.gid << ' ' << attributes.size << ' ' << attributes.mtime << ' '
+          << attributes.nlink << ' ' << attributes.inode_number << ' ' << attributes.device << '\n';
       const auto found = image.lookup(folder, entry->name);
       if (!found || !(found->inode == entry->inode)) out << "differs when looked up\n";
       for (const std::string& name : image.xattr_names(entry->inode)) {
@@ -71,7 +71,7 @@ std::string contents_of(const Image& image, FileReader& reader) {
   return std::move(out).str();
 }
 
-void seal(const fs::path& image) {
+void append_merkle_tree(const fs::path& image) {
   const fs::path key = image.parent_path() / "key.pem";
   REQUIRE(run({.arguments = {"openssl", "genpkey", "-algorithm", "ed25519", "-out", key.native()}})
               .ok());
@@ -95,7 +95,7 @@ fs::path make_sealed_image(const fs::path& folder) {
   static_cast<void>(::setxattr((tree / "data/file-0").c_str(), "user.pyram", "value", 5, 0));
   const fs::path image =
       make_image(tree, folder / "image.sqfs", {"-noI", "-noD", "-noF", "-noX", "-b", "16K"});
-  seal(image);
+  append_merkle_tree(image);
   return image;
 }
 

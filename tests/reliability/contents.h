@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string>
 
-#include "fusefs/file_reader.h"
 #include "fusefs/image/image.h"
+#include "fusefs/serve/extent_mapper.h"
 
 namespace pyram::test {
 
@@ -13,7 +13,7 @@ namespace pyram::test {
 // differs where any of them does. Throws what the library throws.
 [[nodiscard]] std::string contents_of(const Image& image);
 // The same, with the files' bytes read by `reader`.
-[[nodiscard]] std::string contents_of(const Image& image, FileReader& reader);
+[[nodiscard]] std::string contents_of(const Image& image, ExtentMapper& reader);
 
 // A small image with something of everything that an image can hold, none of it compressed: a
 // changed byte is then not found out by a decompressor. Made in `folder`, which holds its tree
@@ -21,6 +21,6 @@ namespace pyram::test {
 [[nodiscard]] std::filesystem::path make_sealed_image(const std::filesystem::path& folder);
 
 // Puts a Merkle tree behind an image.
-void seal(const std::filesystem::path& image);
+void append_merkle_tree(const std::filesystem::path& image);
 
 }  // namespace pyram::test

@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "fusefs/block_cache.h"
-#include "fusefs/file_reader.h"
 #include "fusefs/image/image.h"
+#include "fusefs/serve/block_cache.h"
+#include "fusefs/serve/extent_mapper.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "tests/reliability/allocations.h"
@@ -242,7 +242,7 @@ TEST_CASE("whichever allocation fails, what is read is right or that error, and 
   pyram::Statistics statistics;
   // Two blocks, so that one that got lost would be missed.
   pyram::BlockCache cache(*image, statistics, 0, 1);
-  pyram::FileReader reader(*image, cache);
+  pyram::ExtentMapper reader(*image, cache);
   const std::string expected = contents_of(*image, reader);
   int failed = 0;
   for (bool more = true; more; ++failed) {

@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "fusefs/mount_point.h"
+#include "fusefs/mount/mount_point.h"
 #include "fusefs/status.h"
 #include "support/child.h"
 #include "support/error.h"

@@ -83,6 +83,36 @@ TEST_CASE("a container's limit is at the top where the group's path is one of th
   }
 }
 
+TEST_CASE("what is available: the machine's memory, or less where a group has a limit") {
+  const Machine first("4:memory:/a\n");
+  const std::string folder = "sys/fs/cgroup/memory/";
+  first.write("proc/meminfo", "MemTotal:  4096 kB\nMemAvailable:    2048 kB\n");
+  CHECK(pyram::available_memory(first.root()) == 2048U * 1024);
+  first.write(folder + "memory.limit_in_bytes", kUnlimitedVersion1);
+  first.write(folder + "memory.usage_in_bytes", "123456\n");
+  first.write(folder + "a/memory.limit_in_bytes", "1000000\n");
+  CHECK(pyram::available_memory(first.root()) == 2048U * 1024);  // No usage, no answer.
+  first.write(folder + "a/memory.usage_in_bytes", "700000\n");
+  CHECK(pyram::available_memory(first.root()) == 300000);
+  first.write(folder + "a/memory.stat",
+              "active_file 7\ntotal_inactive_file 100000\ntotal_active_file 200\n");
+  CHECK(pyram::available_memory(first.root()) == 400200);
+  first.write(folder + "a/memory.usage_in_bytes", "2000000\n");
+  CHECK(pyram::available_memory(first.root()) == 0);
+
+  const Machine second("0::/a/b\n");
+  const std::string unified = "sys/fs/cgroup/a/";
+  CHECK(pyram::available_memory(second.root()) == kUnlimited);
+  second.write(unified + "b/memory.max", "max\n");
+  second.write(unified + "b/memory.current", "1000\n");
+  second.write(unified + "memory.max", "5000\n");
+  second.write(unified + "memory.current", "3000\n");
+  second.write(unified + "memory.stat", "anon 1\ninactive_file 500\nactive_file 500\n");
+  CHECK(pyram::available_memory(second.root()) == 3000);
+  second.write(unified + "b/memory.high", "2500\n");
+  CHECK(pyram::available_memory(second.root()) == 1500);
+}
+
 TEST_CASE("what cannot be read is no limit") {
   CHECK(memory_limit_of_groups("/nowhere") == kUnlimited);
   CHECK(Machine("0::/a\n4:memory:/a\n").limit() == kUnlimited);

@@ -1,0 +1,14 @@
+// pyram-mount's command line: its own options, squashfuse_ll's, and mount(8)'s helper form.
+#pragma once
+
+#include <optional>
+
+#include "fusefs/mount_options.h"
+
+namespace pyram {
+
+// What to do, or nothing when --help or --version was all that was asked for (and is printed).
+// Throws Error (kUsage).
+[[nodiscard]] std::optional<Options> parse_options(int argc, const char* const* argv);
+
+}  // namespace pyram

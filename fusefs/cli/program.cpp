@@ -1,0 +1,161 @@
+#include "fusefs/cli/program.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "fusefs/cli/options.h"
+#include "fusefs/image/extract.h"
+#include "fusefs/mount/mount_point.h"
+#include "fusefs/status.h"
+#include "fusefs/supervise/readiness.h"
+#include "fusefs/supervise/supervisor.h"
+#include "fusefs/supervise/worker_process.h"
+#include "support/error.h"
+#include "support/io.h"
+#include "support/pipe.h"
+#include "support/signal_reset.h"
+
+namespace {
+
+using pyram::Error;
+using pyram::ExitCode;
+
+// Everything that we inherited but the standard descriptors and `kept`.
+void close_inherited(int kept) {
+  constexpr unsigned kFirst = STDERR_FILENO + 1;
+  if (kept < static_cast<int>(kFirst)) {
+    ::close_range(kFirst, ~0U, 0);
+    return;
+  }
+  const auto number = static_cast<unsigned>(kept);
+  if (number > kFirst) ::close_range(kFirst, number - 1, 0);
+  ::close_range(number + 1, ~0U, 0);
+}
+
+// Runs `serve` in a child and returns once it serves; throws the child's Error.
+template <typename Serve>
+void in_background(pyram::Readiness& readiness, Serve&& serve) {
+  auto [output, input] = pyram::make_pipe();
+  const pid_t child = ::fork();
+  if (child < 0) throw pyram::system_error(ExitCode::kFailed, errno, "start the daemon");
+  if (child > 0) {
+    input.reset();
+    pyram::wait_for_child(std::move(output));
+    return;
+  }
+  output.reset();
+  readiness.set_parent(std::move(input));
+  ::setsid();
+  int code = 0;
+  try {
+    serve();
+  } catch (const Error& error) {
+    readiness.fail(error);
+    code = static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    readiness.fail(Error(ExitCode::kFailed, error.what()));
+    code = static_cast<int>(ExitCode::kFailed);
+  }
+  std::exit(code);
+}
+
+void mount(const pyram::Options& options) {
+  close_inherited(options.ready_fd);
+  if (options.ready_fd >= 0 && ::fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC) != 0) {
+    throw Error(ExitCode::kUsage,
+                "--ready-fd " + std::to_string(options.ready_fd) + " is not an open descriptor");
+  }
+  pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), options.notify_pipe);
+  const auto serve = [&] { pyram::run_daemon(options, readiness); };
+  if (!options.foreground) {
+    in_background(readiness, serve);
+    return;
+  }
+  try {
+    serve();
+  } catch (const Error& error) {
+    readiness.fail(error);
+    throw;
+  } catch (const std::exception& error) {
+    readiness.fail(Error(ExitCode::kFailed, error.what()));
+    throw;
+  }
+}
+
+void extract(const pyram::Options& options) {
+  pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), {});
+  try {
+    const unsigned processors = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
+    pyram::extract_image(options.image, options.offset, options.verify, options.mount_point,
+                         options.threads != 0 ? options.threads : processors);
+  } catch (const Error& error) {
+    readiness.fail(error);
+    throw;
+  }
+  readiness.succeed();
+}
+
+int run(int argc, char** argv) {
+  const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
+  if (!options) return 0;
+  // An extraction has no children, and goes on after its terminal where it is run by nohup.
+  if (options->action != pyram::Action::kExtract) pyram::reset_signals();
+  // A file that would be too large (ulimit -f) is an error that can be told, and no reason to die.
+  std::signal(SIGXFSZ, SIG_IGN);
+  switch (options->action) {
+    case pyram::Action::kMount:
+      mount(*options);
+      break;
+    case pyram::Action::kUnmount:
+      pyram::unmount_folder(options->mount_point);
+      break;
+    case pyram::Action::kExtract:
+      extract(*options);
+      break;
+    case pyram::Action::kReload:
+      pyram::reload_worker(options->mount_point);
+      break;
+    case pyram::Action::kWork:
+      return pyram::run_worker(*options, pyram::inherited_handles(), pyram::WorkerKind::kProcess);
+    case pyram::Action::kStatus:
+      pyram::write_full(
+          STDOUT_FILENO,
+          pyram::format_status(pyram::query_status(options->mount_point), options->status_format),
+          "the status");
+      break;
+  }
+  return 0;
+}
+
+}  // namespace
+
+namespace pyram {
+
+int mount_program(int argc, char** argv) {
+  pyram::ensure_standard_descriptors();
+  std::string message;
+  ExitCode code = ExitCode::kFailed;
+  try {
+    return run(argc, argv);
+  } catch (const Error& error) {
+    message = error.what();
+    code = error.code();
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  std::fprintf(stderr, "pyram-mount: %s\n", message.c_str());
+  return static_cast<int>(code);
+}
+
+}  // namespace pyram

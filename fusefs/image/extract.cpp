@@ -1,0 +1,307 @@
+#include "fusefs/image/extract.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "fusefs/image/image.h"
+#include "support/error.h"
+#include "support/memory_groups.h"
+#include "support/unique_fd.h"
+
+namespace pyram {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kPage = 4096;
+
+Error cannot(const char* what, const fs::path& path) {
+  return system_error(ExitCode::kCannotWrite, errno, what + quote(path.native()));
+}
+
+timespec time_of(const Attributes& attributes) {
+  return {static_cast<time_t>(attributes.mtime), 0};
+}
+
+// What is still to be done once the tree stands.
+struct File {
+  fs::path path;
+  InodeRef inode;
+  Attributes attributes;
+};
+struct Folder {
+  fs::path path;
+  Attributes attributes;
+};
+struct HardLink {
+  fs::path existing;
+  fs::path added;
+};
+
+struct Plan {
+  std::vector<File> files;
+  std::vector<Folder> folders;  // Parents before children.
+  std::vector<HardLink> hard_links;
+  std::uint64_t bytes = 0;  // In whole pages, as tmpfs counts.
+};
+
+// Makes folders and symbolic links, and lists the rest. A name that occurs twice is an error of
+// mkdir, symlink or open (O_EXCL): so nothing is ever written through a link of the image's own.
+class Planner {
+ public:
+  explicit Planner(const Image& image) : image_(image) {}
+
+  Plan plan(const fs::path& root) {
+    make_folder(root, image_.root());
+    for (std::size_t i = 0; i < plan_.folders.size(); ++i) fill(i);
+    return std::move(plan_);
+  }
+
+ private:
+  void make_folder(const fs::path& path, InodeRef inode) {
+    // One that contains itself would never end.
+    if (!known_folders_.insert(inode).second) {
+      throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+                                           " is corrupt: a folder lies in two places; copy or build"
+                                           " it again");
+    }
+    if (::mkdir(path.c_str(), 0700) != 0) throw cannot("make the folder ", path);
+    plan_.folders.push_back({path, image_.attributes(inode)});
+    inodes_.push_back(inode);
+    plan_.bytes += kPage;
+  }
+
+  void fill(std::size_t index) {
+    const fs::path parent = plan_.folders[index].path;
+    ListingCursor listing = image_.open_listing(inodes_[index]);
+    while (const auto entry = Image::next_entry(listing)) {
+      if (entry->name == "." || entry->name == ".." || entry->name.find('/') != std::string::npos) {
+        throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+                                             " has an impossible name: " + quote(entry->name));
+      }
+      add(parent / entry->name, *entry);
+    }
+  }
+
+  void add(const fs::path& path, const DirectoryEntry& entry) {
+    if (S_ISDIR(entry.type)) {
+      make_folder(path, entry.inode);
+    } else if (S_ISLNK(entry.type)) {
+      const timespec time = time_of(image_.attributes(entry.inode));
+      const timespec times[2] = {time, time};
+      if (::symlink(image_.link_target(entry.inode).c_str(), path.c_str()) != 0 ||
+          ::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
+        throw cannot("make the link ", path);
+      }
+    } else if (S_ISREG(entry.type)) {
+      add_file({path, entry.inode, image_.attributes(entry.inode)});
+    }
+  }
+
+  void add_file(File file) {
+    if (file.attributes.nlink > 1) {
+      const auto [first, is_new] = first_names_.emplace(file.inode.value, file.path);
+      if (!is_new) {
+        plan_.hard_links.push_back({first->second, std::move(file.path)});
+        return;
+      }
+    }
+    plan_.bytes += (file.attributes.size + kPage - 1) / kPage * kPage + kPage / 4;
+    plan_.files.push_back(std::move(file));
+  }
+
+  const Image& image_;
+  Plan plan_;
+  std::vector<InodeRef> inodes_;  // Of plan_.folders.
+  std::set<InodeRef> known_folders_;
+  std::unordered_map<std::uint64_t, fs::path> first_names_;
+};
+
+// Writes files, one after the other. One for each thread.
+class Writer {
+ public:
+  explicit Writer(const Image& image)
+      : image_(image),
+        block_(image.superblock().block_size),
+        fragment_(image.superblock().block_size) {}
+
+  void write(const File& file) {
+    const UniqueFd fd(
+        ::open(file.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!fd) throw cannot("create ", file.path);
+    // Holes, and an all-zero end, are then there already.
+    if (::ftruncate(fd.get(), static_cast<off_t>(file.attributes.size)) != 0) {
+      throw cannot("write ", file.path);
+    }
+    write_content(fd.get(), file);
+    const timespec times[2] = {time_of(file.attributes), time_of(file.attributes)};
+    if (::fchmod(fd.get(), file.attributes.mode & 0777) != 0 || ::futimens(fd.get(), times) != 0) {
+      throw cannot("write ", file.path);
+    }
+  }
+
+ private:
+  void write_content(int fd, const File& file) {
+    const std::uint64_t size = file.attributes.size;
+    if (size == 0) return;
+    std::uint64_t index = 0;
+    for (;;) {
+      const FileMap map = image_.file_map(file.inode, index);
+      for (index = map.first; index < map.first + map.blocks.size(); ++index) {
+        const Block& block = map.blocks[index - map.first];
+        if (block.is_hole()) continue;
+        const std::size_t length = image_.read_block(block, block_);
+        put(fd, std::span(block_).first(length), index * map.block_size, file);
+      }
+      if (index < map.block_count) continue;
+      if (map.has_fragment()) write_tail(fd, map, file);
+      return;
+    }
+  }
+
+  void write_tail(int fd, const FileMap& map, const File& file) {
+    // Neighbours share a fragment block.
+    if (!has_fragment_ || fragment_position_ != map.fragment.position) {
+      has_fragment_ = false;
+      fragment_length_ = image_.read_block(map.fragment, fragment_);
+      fragment_position_ = map.fragment.position;
+      has_fragment_ = true;
+    }
+    const std::uint64_t begin = map.block_count * map.block_size;
+    const std::uint64_t length = file.attributes.size - begin;
+    if (begin > file.attributes.size || map.fragment_offset > fragment_length_ ||
+        length > fragment_length_ - map.fragment_offset) {
+      throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+                                           " is corrupt: a file's tail is outside its block");
+    }
+    put(fd, std::span(fragment_).subspan(map.fragment_offset, length), begin, file);
+  }
+
+  static void put(int fd, std::span<const std::byte> bytes, std::uint64_t offset,
+                  const File& file) {
+    const std::uint64_t size = file.attributes.size;
+    if (offset >= size) return;
+    bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), size - offset));
+    while (!bytes.empty()) {
+      const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) throw cannot("write ", file.path);
+      bytes = bytes.subspan(static_cast<std::size_t>(n));
+      offset += static_cast<std::uint64_t>(n);
+    }
+  }
+
+  const Image& image_;
+  std::vector<std::byte> block_;
+  std::vector<std::byte> fragment_;
+  std::uint64_t fragment_position_ = 0;
+  std::size_t fragment_length_ = 0;
+  bool has_fragment_ = false;
+};
+
+void write_files(const Image& image, const std::vector<File>& files, unsigned threads) {
+  // Neighbours in the image go to one thread, which then has their fragment block at hand.
+  constexpr std::size_t kBatch = 16;
+  std::atomic<std::size_t> next{0};
+  std::mutex mutex;  // Guards failure.
+  std::exception_ptr failure;
+  const auto work = [&] {
+    try {
+      Writer writer(image);
+      for (std::size_t begin = next.fetch_add(kBatch); begin < files.size();
+           begin = next.fetch_add(kBatch)) {
+        const std::size_t end = std::min(begin + kBatch, files.size());
+        for (std::size_t i = begin; i < end; ++i) writer.write(files[i]);
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = std::current_exception();
+      next = files.size();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (unsigned i = 1; i < threads; ++i) others.emplace_back(work);
+    work();
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+void check_room(const fs::path& folder, std::uint64_t needed, std::uint64_t reserve) {
+  struct statfs status {};
+  if (::statfs(folder.c_str(), &status) != 0) throw cannot("look at ", folder);
+  const std::uint64_t room =
+      static_cast<std::uint64_t>(status.f_bavail) * static_cast<std::uint64_t>(status.f_bsize);
+  const auto in_mib = [](std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; };
+  std::string problem;
+  if (needed > room) problem = in_mib(room) + " are free there";
+  const bool in_ram = status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC;
+  if (in_ram && problem.empty()) {
+    const std::uint64_t memory = available_memory();
+    if (memory < reserve || needed > memory - reserve) {
+      problem = in_mib(memory) + " of memory are available, of which " + in_mib(reserve) +
+                " are left to the program";
+    }
+  }
+  if (problem.empty()) return;
+  throw Error(ExitCode::kCannotWrite,
+              "cannot unpack into " + quote(folder.parent_path().native()) + ": it takes " +
+                  in_mib(needed) + ", and " + problem,
+              ENOSPC);
+}
+
+void finish(const Plan& plan) {
+  for (const HardLink& link : plan.hard_links) {
+    if (::link(link.existing.c_str(), link.added.c_str()) != 0) throw cannot("link ", link.added);
+  }
+  // Children first: what is done in a folder changes its time.
+  // clang 14 doesn't know the library's reversed views. NOLINTNEXTLINE(modernize-loop-convert)
+  for (auto folder = plan.folders.rbegin(); folder != plan.folders.rend(); ++folder) {
+    const timespec times[2] = {time_of(folder->attributes), time_of(folder->attributes)};
+    // Its owner has to be able to remove it again.
+    const mode_t mode = (folder->attributes.mode & 0777) | S_IRWXU;
+    if (::chmod(folder->path.c_str(), mode) != 0 ||
+        ::utimensat(AT_FDCWD, folder->path.c_str(), times, 0) != 0) {
+      throw cannot("write ", folder->path);
+    }
+  }
+}
+
+}  // namespace
+
+void extract_image(const fs::path& image_path, std::uint64_t offset, Image::Verify verify,
+                   const fs::path& folder, unsigned threads, std::uint64_t reserve) {
+  const std::unique_ptr<Image> image = Image::open(image_path, offset, verify);
+  fs::path partial = folder;
+  partial += ".partial";
+  std::error_code ignored;
+  fs::remove_all(partial, ignored);
+  try {
+    const Plan plan = Planner(*image).plan(partial);
+    check_room(partial, plan.bytes, reserve);
+    write_files(*image, plan.files, std::max(threads, 1U));
+    finish(plan);
+    if (::rename(partial.c_str(), folder.c_str()) != 0) throw cannot("create ", folder);
+  } catch (...) {
+    fs::remove_all(partial, ignored);
+    throw;
+  }
+}
+
+}  // namespace pyram

@@ -1,4 +1,0 @@
-// pyram-mount: mounts an image and serves it, or talks to one that does.
-#include "fusefs/program.h"
-
-int main(int argc, char** argv) { return pyram::mount_program(argc, argv); }

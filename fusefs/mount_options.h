@@ -1,0 +1,51 @@
+// What the command line of pyram-mount says: what to do, with which image, how.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "fusefs/image/image.h"
+
+namespace pyram {
+
+enum class Action { kMount, kUnmount, kStatus, kExtract, kReload, kWork };
+enum class Prefetch { kNone, kHot, kAll };
+enum class StatusFormat { kText, kJson, kPrometheus };
+
+// What an option --worker says that both sides understand of each other.
+inline constexpr char kWorkerProtocol[] = "1";
+
+struct Options {
+  Action action = Action::kMount;
+  std::filesystem::path image;
+  std::filesystem::path mount_point;  // Of kExtract the folder to make.
+  StatusFormat status_format = StatusFormat::kText;
+
+  bool foreground = false;
+  bool debug = false;
+  unsigned threads = 0;  // 0: as many as serve well here.
+  std::size_t cache_size = 8U << 20;
+  Prefetch prefetch = Prefetch::kHot;
+  std::uint64_t idle_timeout = 0;  // Seconds; 0: never.
+  int ready_fd = -1;
+  Image::Verify verify = Image::Verify::kNo;
+  std::filesystem::path record;  // Where to write what was read; empty: nowhere.
+
+  // From -o:
+  std::uint64_t offset = 0;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::filesystem::path notify_pipe;
+  bool allow_other = false;
+  bool allow_root = false;
+  bool nonempty = false;
+  bool no_exec = false;
+  bool supervise = true;   // The worker is a process of its own.
+  bool confine = true;     // The worker can do nothing but serve.
+  bool can_resend = true;  // False: as on a kernel before Linux 6.9.
+};
+
+}  // namespace pyram

@@ -1,0 +1,73 @@
+#include "fusefs/serve/block_filler.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace pyram {
+
+BlockFiller::BlockFiller(ExtentMapper& reader, StorePages store)
+    : reader_(reader), store_(std::move(store)) {
+  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+}
+
+void BlockFiller::offer(std::vector<ExtentPlace> places) {
+  const std::lock_guard lock(mutex_);
+  // While a block waits, others of its pages are read, and ask for the same.
+  if (waiting_.size() == kMostWaiting || std::ranges::find(waiting_, places) != waiting_.end()) {
+    return;
+  }
+  waiting_.push_back(std::move(places));
+  changed_.notify_one();
+}
+
+void BlockFiller::stop(std::function<void()> then) {
+  thread_.request_stop();
+  {
+    const std::lock_guard lock(mutex_);
+    if (!finished_) {
+      when_finished_ = std::move(then);
+      return;
+    }
+  }
+  then();
+}
+
+std::optional<std::vector<ExtentPlace>> BlockFiller::next(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  if (!changed_.wait(lock, stop, [&] { return !waiting_.empty(); }) || stop.stop_requested()) {
+    return std::nullopt;
+  }
+  std::vector<ExtentPlace> places = std::move(waiting_.front());
+  waiting_.pop_front();
+  return places;
+}
+
+void BlockFiller::work(const std::stop_token& stop) {
+  while (const auto places = next(stop)) {
+    try {
+      for (const ExtentPlace& place : *places) {
+        if (stop.stop_requested()) break;
+        store(place);
+      }
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+      // Whoever reads those bytes gets the error, and it is logged then.
+    }
+  }
+  std::function<void()> then;
+  {
+    const std::lock_guard lock(mutex_);
+    finished_ = true;
+    then.swap(when_finished_);
+  }
+  if (then) then();
+}
+
+void BlockFiller::store(const ExtentPlace& place) {
+  const Extent extent = reader_.extent_at(place.file, place.offset);
+  if (extent.length == 0 || extent.block.is_hole()) return;
+  const BlockCache::Pin pin = reader_.pin(extent);
+  store_(place.file, extent.file_offset, ExtentMapper::bytes(extent, pin));
+}
+
+}  // namespace pyram

@@ -1,0 +1,76 @@
+// From a file's range to the bytes of the blocks that it lies in.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "fusefs/image/image.h"
+#include "fusefs/serve/block_cache.h"
+
+namespace pyram {
+
+// Puts bytes into the kernel's cache of a file. Thread-safe.
+using StorePages = std::function<void(InodeRef, std::uint64_t, std::span<const std::byte>)>;
+
+// The part of a file that lies in one block. Empty at the file's end.
+struct Extent {
+  Block block;
+  std::uint64_t file_offset = 0;      // Of its first byte, in the file.
+  std::uint32_t offset_in_block = 0;  // Of its first byte, in the decompressed block.
+  std::uint32_t length = 0;
+  std::uint32_t fragment = kNoFragment;  // The block's number where other files share it.
+
+  // The block has nothing beside it: it has to be `length` bytes.
+  [[nodiscard]] bool is_whole_block() const { return fragment == kNoFragment; }
+};
+
+// What extent_at() finds an extent by.
+struct ExtentPlace {
+  InodeRef file;
+  std::uint64_t offset = 0;  // Of its first byte, in the file.
+
+  friend bool operator==(const ExtentPlace&, const ExtentPlace&) = default;
+};
+
+// Thread-safe. Lock order: mutex_ is not held while anything is read.
+class ExtentMapper {
+ public:
+  // Both have to outlive the reader.
+  ExtentMapper(const Image& image, BlockCache& cache) : image_(image), cache_(cache) {}
+
+  // The extent that the byte at `offset` is in. Throws Error (image.h's file_map).
+  [[nodiscard]] Extent extent_at(InodeRef file, std::uint64_t offset);
+
+  // The block of an extent that is no hole; its bytes are checked to be as many as they have to be.
+  [[nodiscard]] BlockCache::Pin pin(const Extent& extent);
+  [[nodiscard]] static std::span<const std::byte> bytes(const Extent& extent,
+                                                        const BlockCache::Pin& pin) {
+    return pin.bytes().subspan(extent.offset_in_block, extent.length);
+  }
+
+  // Give back the memory of what is only kept for speed.
+  void forget_maps();
+  void forget_blocks() { cache_.release_idle(); }
+
+ private:
+  // Maps are small for most files, 16 KiB for a stretch of 128 MiB: at most 1 MiB in all.
+  static constexpr std::size_t kMaps = 64;
+  struct Entry {
+    InodeRef file;
+    std::shared_ptr<const FileMap> map;
+  };
+
+  [[nodiscard]] std::shared_ptr<const FileMap> map_of(InodeRef file, std::uint64_t offset);
+
+  const Image& image_;
+  BlockCache& cache_;
+  std::mutex mutex_;         // Guards what follows.
+  std::list<Entry> recent_;  // The one used last comes first.
+};
+
+}  // namespace pyram

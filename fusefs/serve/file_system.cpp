@@ -1,0 +1,426 @@
+#include "fusefs/serve/file_system.h"
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "fusefs/serve/fuse_api.h"
+#include "fusefs/status.h"
+#include "support/error.h"
+
+namespace pyram {
+namespace {
+
+// The image never changes, so the kernel may keep what it was told for good (300 years).
+constexpr double kForever = 1e10;
+
+// Whether an errno says that something is wrong, and not just what was asked for.
+bool is_failure(int error_number) {
+  return error_number == EIO || error_number == ENOMEM || error_number == EFBIG;
+}
+
+}  // namespace
+
+std::uint64_t to_node(const Image& image, InodeRef inode) {
+  return inode == image.root() ? FUSE_ROOT_ID : inode.value + 2;
+}
+
+InodeRef to_inode(const Image& image, std::uint64_t node) {
+  return node == FUSE_ROOT_ID ? image.root() : InodeRef{node - 2};
+}
+
+// A friend of FileSystem with a static function for each FUSE operation, in libfuse's order.
+struct Operations {
+  static FileSystem& self(fuse_req_t request) {
+    return *static_cast<FileSystem*>(fuse_req_userdata(request));
+  }
+
+  // Runs `action`, which either throws or replies, once. libfuse frees a request with its reply: so
+  // a reply is the last thing that an action does, or nothing that comes after it throws.
+  template <typename Action>
+  static void answer(fuse_req_t request, fuse_ino_t node, Action&& action) noexcept {
+    FileSystem& fs = self(request);
+    int error_number = EIO;
+    try {
+      action(fs, to_inode(fs.image_, node));
+      return;
+    } catch (const Error& error) {
+      error_number = error.error_number();
+      if (is_failure(error_number)) {
+        fs.statistics_.errors.add();
+        if (error.code() == ExitCode::kVerification) fs.statistics_.verify_failures.add();
+        fs.log_failure(node, error);
+      }
+    } catch (const std::bad_alloc&) {
+      error_number = ENOMEM;
+      fs.statistics_.errors.add();
+    } catch (...) {
+      fs.statistics_.errors.add();
+    }
+    fuse_reply_err(request, error_number);
+  }
+
+  static struct stat status_of(const FileSystem& fs, const Attributes& attributes) {
+    struct stat status {};
+    status.st_ino = attributes.inode_number;
+    status.st_mode = attributes.mode;
+    status.st_nlink = attributes.nlink;
+    status.st_uid = fs.presentation_.uid.value_or(attributes.uid);
+    status.st_gid = fs.presentation_.gid.value_or(attributes.gid);
+    status.st_rdev = attributes.device;
+    status.st_size = static_cast<off_t>(attributes.size);
+    status.st_blocks = static_cast<blkcnt_t>((attributes.size + 511) / 512);
+    status.st_mtim.tv_sec = attributes.mtime;
+    status.st_ctim = status.st_mtim;
+    status.st_atim = status.st_mtim;
+    return status;
+  }
+
+  static fuse_entry_param entry_of(FileSystem& fs, InodeRef inode) {
+    fuse_entry_param entry{};
+    entry.ino = to_node(fs.image_, inode);
+    const Attributes attributes = fs.image_.attributes(inode);
+    entry.attr = status_of(fs, attributes);
+    if (fs.storer_ != nullptr) fs.fragment_files_.note(inode, attributes);
+    entry.attr_timeout = kForever;
+    entry.entry_timeout = kForever;
+    return entry;
+  }
+
+  static void init(void* user_data, fuse_conn_info* connection) noexcept {
+    // Listings bring names and attributes along, always: importlib asks for most of them next.
+    constexpr std::uint32_t kUnwanted = FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_AUTO_INVAL_DATA |
+                                        FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+                                        FUSE_CAP_SPLICE_MOVE;
+    constexpr std::uint32_t kWanted = FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS |
+                                      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_PARALLEL_DIROPS |
+                                      FUSE_CAP_ASYNC_READ;
+    connection->want = (connection->want & ~kUnwanted) | (connection->capable & kWanted);
+    const FileSystem& fs = *static_cast<FileSystem*>(user_data);
+    // Without reading ahead the kernel asks for what is really used.
+    connection->max_readahead = fs.recorder_ != nullptr ? 0 : 1U << 20;
+  }
+
+  static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+    answer(request, parent, [&](FileSystem& fs, InodeRef folder) {
+      const std::string_view wanted = name;
+      std::optional<InodeRef> found;
+      // Only an NFS server asks for these two, by node number.
+      if (wanted == ".") {
+        found = folder;
+      } else if (wanted == "..") {
+        found = fs.image_.parent(folder);
+      } else if (const auto entry = fs.image_.lookup(folder, wanted)) {
+        found = entry->inode;
+        if (fs.recorder_ != nullptr) fs.recorder_->note_name(folder, entry->name, *found);
+      }
+      fuse_entry_param entry{};
+      entry.entry_timeout = kForever;  // Node 0: the name does not exist, and never will.
+      if (found) entry = entry_of(fs, *found);
+      fuse_reply_entry(request, &entry);
+    });
+  }
+
+  static void forget(fuse_req_t request, fuse_ino_t, std::uint64_t) { fuse_reply_none(request); }
+  static void forget_multi(fuse_req_t request, std::size_t, fuse_forget_data*) {
+    fuse_reply_none(request);
+  }
+
+  static void getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef inode) {
+      const struct stat status = status_of(fs, fs.image_.attributes(inode));
+      fuse_reply_attr(request, &status, kForever);
+    });
+  }
+
+  static void readlink(fuse_req_t request, fuse_ino_t node) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef inode) {
+      fuse_reply_readlink(request, fs.image_.link_target(inode).c_str());
+    });
+  }
+
+  // ENOSYS tells the kernel that nobody needs to hear of opening: it never asks again.
+  static void open(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
+    fuse_reply_err(request, ENOSYS);
+  }
+  static void opendir(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
+    fuse_reply_err(request, ENOSYS);
+  }
+
+  static void read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
+                   fuse_file_info*) {
+    answer(request, node, [&](FileSystem& fs, InodeRef file) {
+      fs.read(request, file, size, static_cast<std::uint64_t>(offset));
+    });
+  }
+
+  // Offsets of a listing: 0 and 1 come before "." and "..", N + 2 is place N in the image.
+  template <bool kPlus>
+  static void list(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
+                   fuse_file_info*) {
+    answer(request, node, [&](FileSystem& fs, InodeRef folder) {
+      constexpr std::size_t kLargest = std::size_t{64} * 1024;
+      std::vector<char> buffer(std::min(size, kLargest));
+      std::size_t used = 0;
+      const auto add = [&](const char* name, const fuse_entry_param& entry, std::uint64_t next) {
+        const std::size_t room = buffer.size() - used;
+        const std::size_t needed = kPlus
+                                       ? fuse_add_direntry_plus(request, &buffer[used], room, name,
+                                                                &entry, static_cast<off_t>(next))
+                                       : fuse_add_direntry(request, &buffer[used], room, name,
+                                                           &entry.attr, static_cast<off_t>(next));
+        if (needed > room) return false;
+        used += needed;
+        return true;
+      };
+      auto place = static_cast<std::uint64_t>(offset);
+      for (; place < 2; ++place) {
+        // Node 0: the kernel takes these two for listing only.
+        fuse_entry_param entry{};
+        entry.attr.st_mode = S_IFDIR;
+        const auto dot = place == 0 ? folder : fs.image_.parent(folder).value_or(folder);
+        entry.attr.st_ino = fs.image_.attributes(dot).inode_number;
+        if (!add(place == 0 ? "." : "..", entry, place + 1)) break;
+      }
+      if (place >= 2) {
+        ListingCursor listing = fs.listings_.take(fs.image_, folder, place - 2);
+        for (;;) {
+          const ListingCursor before = listing;
+          const std::optional<DirectoryEntry> found = Image::next_entry(listing);
+          if (!found) break;
+          fuse_entry_param entry{};
+          if constexpr (kPlus) {
+            if (fs.recorder_ != nullptr) {
+              fs.recorder_->note_name(folder, found->name, found->inode);
+            }
+            entry = entry_of(fs, found->inode);
+          } else {
+            entry.attr.st_mode = found->type;
+            entry.attr.st_ino = found->inode_number;
+          }
+          if (!add(found->name.c_str(), entry, found->next_offset + 2)) {
+            fs.listings_.put(folder, before);
+            break;
+          }
+        }
+      }
+      fuse_reply_buf(request, buffer.data(), used);
+    });
+  }
+
+  static void statfs(fuse_req_t request, fuse_ino_t node) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      const Superblock& super = fs.image_.superblock();
+      struct statvfs status {};
+      status.f_bsize = super.block_size;
+      status.f_frsize = super.block_size;
+      status.f_blocks = (super.bytes_used + super.block_size - 1) / super.block_size;
+      status.f_files = super.inode_count;
+      status.f_namemax = 256;
+      fuse_reply_statfs(request, &status);
+    });
+  }
+
+  // ENOSYS where the image has no attributes at all: the kernel never asks again.
+  static void getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef inode) {
+      if (!fs.image_.has_xattrs()) return static_cast<void>(fuse_reply_err(request, ENOSYS));
+      const std::optional<std::string> value = fs.image_.xattr(inode, name);
+      if (!value) return static_cast<void>(fuse_reply_err(request, ENODATA));
+      reply_xattr(request, *value, size);
+    });
+  }
+  static void listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef inode) {
+      if (!fs.image_.has_xattrs()) return static_cast<void>(fuse_reply_err(request, ENOSYS));
+      std::string names;
+      for (const std::string& name : fs.image_.xattr_names(inode)) names.append(name) += '\0';
+      reply_xattr(request, names, size);
+    });
+  }
+  static void reply_xattr(fuse_req_t request, const std::string& value, std::size_t size) {
+    if (size == 0) {
+      fuse_reply_xattr(request, value.size());
+    } else if (size < value.size()) {
+      fuse_reply_err(request, ERANGE);
+    } else {
+      fuse_reply_buf(request, value.data(), value.size());
+    }
+  }
+
+  // Whether the caller may tell the daemon what to do: the one whose mount it is, and root.
+  static bool is_owner(fuse_req_t request) {
+    const uid_t caller = fuse_req_ctx(request)->uid;
+    return caller == 0 || caller == ::geteuid();
+  }
+
+  static void quiesce(fuse_req_t request, fuse_ino_t node) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
+      fs.quiesce_ ? fs.quiesce_(done) : done();
+    });
+  }
+
+  static void reload(fuse_req_t request, fuse_ino_t node) {
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      // Later, maybe, and where nobody could catch anything: so it takes no memory.
+      const auto done = [request](std::string_view why) {
+        std::array<char, kReloadSize> text{};
+        std::ranges::copy(why.substr(0, text.size() - 1), text.begin());
+        fuse_reply_ioctl(request, 0, text.data(), text.size());
+      };
+      fs.reload_ ? fs.reload_(done) : done("it runs without a supervisor");
+    });
+  }
+
+  static void ioctl(fuse_req_t request, fuse_ino_t node, unsigned int command, void*,
+                    fuse_file_info*, unsigned, const void*, std::size_t, std::size_t room) {
+    // PyPy asks every file that it opens whether it is a terminal: that is nearly all there is.
+    const bool quiesces = node == FUSE_ROOT_ID && command == kQuiesceCommand;
+    const bool reloads = node == FUSE_ROOT_ID && command == kReloadCommand && room == kReloadSize;
+    if ((quiesces || reloads) && !is_owner(request)) {
+      fuse_reply_err(request, EPERM);
+      return;
+    }
+    if (quiesces) return quiesce(request, node);
+    if (reloads) return reload(request, node);
+    if (node != FUSE_ROOT_ID || command != kStatusCommand || room != kStatusSize) {
+      fuse_reply_err(request, ENOTTY);
+      return;
+    }
+    answer(request, node, [&](const FileSystem& fs, InodeRef) {
+      std::string text = fs.status_();
+      text.resize(kStatusSize, '\0');
+      fuse_reply_ioctl(request, 0, text.data(), text.size());
+    });
+  }
+};
+
+void FileSystem::log_failure(std::uint64_t node, const Error& error) noexcept {
+  // Looking a name up takes longer than answering: not for lines that nobody will see.
+  if (log_.leaves_out()) return;
+  try {
+    const auto path = path_of(image_, to_inode(image_, node));
+    log_.error((path ? "cannot read " + quote(*path) + ": " : std::string()) + error.what());
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // No memory for a line: the reader gets its error all the same.
+  }
+}
+
+void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset) {
+  // Most reads lie in one block or two: those are answered out of the cache without a copy.
+  std::array<std::optional<BlockCache::Pin>, BlockCache::kPinsPerReader> pins;
+  std::array<iovec, BlockCache::kPinsPerReader> pieces{};
+  std::size_t count = 0;
+  std::size_t done = 0;
+  std::vector<std::byte> copy;
+  struct Part {
+    Extent extent;
+    std::size_t taken;
+    bool decompressed;
+  };
+  std::optional<Part> part;  // Of a block that has more than was asked for.
+  while (done < size) {
+    const Extent extent = reader_.extent_at(file, offset + done);
+    if (extent.length == 0) break;
+    const auto skip = static_cast<std::size_t>(offset + done - extent.file_offset);
+    const std::size_t take = std::min(size - done, extent.length - skip);
+    const bool last = done + take == size || extent.length < image_.superblock().block_size;
+    const bool can_pin = !extent.block.is_hole() && copy.empty() &&
+                         (count + 1 < pins.size() || (count < pins.size() && last));
+    if (can_pin) {
+      pins[count].emplace(reader_.pin(extent));
+      if (take < extent.length || !extent.is_whole_block()) {
+        part = {extent, take, pins[count]->is_new()};
+      }
+      const auto bytes = ExtentMapper::bytes(extent, *pins[count]).subspan(skip, take);
+      // The type is made for reading as well; libfuse does not write.
+      pieces[count++] = {const_cast<std::byte*>(bytes.data()), bytes.size()};  // NOLINT
+    } else {
+      if (copy.empty()) {
+        copy.resize(size);
+        std::size_t at = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+          std::memcpy(&copy[at], pieces[i].iov_base, pieces[i].iov_len);
+          at += pieces[i].iov_len;
+          pins[i].reset();
+        }
+      }
+      if (!extent.block.is_hole()) {
+        const BlockCache::Pin pin = reader_.pin(extent);
+        std::memcpy(&copy[done], ExtentMapper::bytes(extent, pin).data() + skip, take);
+      }
+    }
+    done += take;
+  }
+  statistics_.bytes_served.add(done);
+  if (read_) read_(file);
+  if (recorder_ != nullptr) recorder_->note_read(file, offset, done);
+  if (copy.empty()) {
+    fuse_reply_iov(request, pieces.data(), static_cast<int>(count));
+  } else {
+    fuse_reply_buf(request, reinterpret_cast<const char*>(copy.data()), done);
+  }
+  // After the reply, which the store would wait for.
+  if (part && storer_ != nullptr) note_part(file, part->extent, part->taken, part->decompressed);
+}
+
+void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t taken,
+                           bool decompressed) noexcept {
+  try {
+    offer_rest(file, extent, taken, decompressed);
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // No memory: then the rest is read when somebody asks for it.
+  }
+}
+
+void FileSystem::offer_rest(InodeRef file, const Extent& extent, std::size_t taken,
+                            bool decompressed) {
+  if (prefetching_ && prefetching_()) return;
+  if (!extent.is_whole_block()) {
+    std::vector<ExtentPlace> tails = fragment_files_.note_read(extent.fragment);
+    if (!tails.empty()) storer_->offer(std::move(tails));
+    return;
+  }
+  // Who reads single pages reads at random: it would be a request for each, and the block would
+  // have left the cache when it is asked for again. (Where a mapped library is read, the kernel
+  // asks for the pages around too.) Every second one asks for a store only, as some are answered
+  // while the block is being stored.
+  constexpr std::size_t kPage = 4096;
+  const unsigned before = part_reads_.note(extent.block);
+  const bool single_page = taken <= kPage && before % 2 == 0;
+  const bool decompressed_again = decompressed && before > 0;
+  if (single_page || decompressed_again) storer_->offer({{file, extent.file_offset}});
+}
+
+const fuse_lowlevel_ops& FileSystem::operations() {
+  static const fuse_lowlevel_ops kOperations = [] {
+    fuse_lowlevel_ops ops{};
+    ops.init = Operations::init;
+    ops.lookup = Operations::lookup;
+    ops.forget = Operations::forget;
+    ops.getattr = Operations::getattr;
+    ops.readlink = Operations::readlink;
+    ops.open = Operations::open;
+    ops.read = Operations::read;
+    ops.opendir = Operations::opendir;
+    ops.readdir = Operations::list<false>;
+    ops.statfs = Operations::statfs;
+    ops.getxattr = Operations::getxattr;
+    ops.listxattr = Operations::listxattr;
+    ops.ioctl = Operations::ioctl;
+    ops.forget_multi = Operations::forget_multi;
+    ops.readdirplus = Operations::list<true>;
+    return ops;
+  }();
+  return kOperations;
+}
+
+}  // namespace pyram

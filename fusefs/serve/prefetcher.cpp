@@ -1,0 +1,318 @@
+#include "fusefs/serve/prefetcher.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <unordered_map>
+#include <utility>
+
+#include "support/error.h"
+#include "support/image_layout.h"
+
+namespace pyram {
+namespace {
+
+// Compressed bytes that the disk is asked for ahead of the block that is decompressed.
+constexpr std::uint64_t kReadAhead = std::uint64_t{2} << 20;
+// What one group plans at most, in blocks: 32 GiB of them with the usual block size.
+constexpr std::size_t kMostJobs = std::size_t{1} << 18;
+
+// The largest listing, in bytes of the image, that is asked for as a whole because of one file in
+// it: about 300 names, one answer of the daemon.
+constexpr std::uint64_t kListingLimit = std::uint64_t{8} << 10;
+
+std::string parent_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string() : path.substr(0, slash);
+}
+
+}  // namespace
+
+// Hands a group's blocks out in order, and tells the disk in time which ones come next.
+class Prefetcher::Queue {
+ public:
+  Queue(const Image& image, std::span<const Job> jobs) : image_(image), jobs_(jobs) {}
+
+  // The next jobs, all in one block; none when there are no more. Thread-safe.
+  [[nodiscard]] std::span<const Job> take() {
+    const std::lock_guard lock(mutex_);
+    if (next_ == jobs_.size()) return {};
+    while (hinted_ < jobs_.size() && ahead_ < kReadAhead) {
+      if (begins_block(hinted_)) {
+        image_.read_ahead(jobs_[hinted_].extent.block);
+        ahead_ += jobs_[hinted_].extent.block.stored_size;
+      }
+      ++hinted_;
+    }
+    const std::size_t first = next_++;
+    while (next_ < jobs_.size() && !begins_block(next_)) ++next_;
+    ahead_ -= jobs_[first].extent.block.stored_size;
+    return jobs_.subspan(first, next_ - first);
+  }
+
+ private:
+  [[nodiscard]] bool begins_block(std::size_t job) const {
+    return job == 0 || jobs_[job - 1].extent.block.position != jobs_[job].extent.block.position;
+  }
+
+  const Image& image_;
+  const std::span<const Job> jobs_;
+  std::mutex mutex_;  // Guards what follows.
+  std::size_t next_ = 0;
+  std::size_t hinted_ = 0;
+  std::uint64_t ahead_ = 0;  // Bytes hinted and not taken yet.
+};
+
+Prefetcher::Prefetcher(const Image& image, ExtentMapper& reader, Statistics& statistics,
+                       const std::filesystem::path& mount_point, List list, unsigned threads)
+    : image_(image),
+      reader_(reader),
+      statistics_(statistics),
+      list_(std::move(list)),
+      thread_count_(threads),
+      lookup_helper_(std::make_unique<LookupHelper>(mount_point)) {}
+
+Prefetcher::~Prefetcher() {
+  stop([] {});
+}
+
+void Prefetcher::start(StorePages store) {
+  const std::lock_guard lock(mutex_);
+  if (stopped_) return;  // Who stopped us counts on nothing coming any more.
+  store_ = std::move(store);
+  try {
+    thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+  } catch (...) {
+    stopped_ = true;
+    early_.clear();
+    throw;
+  }
+}
+
+void Prefetcher::list_groups() {
+  std::vector<HotGroup> groups = list_();
+  std::vector<std::size_t> first;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].trigger.empty()) {
+      first.push_back(i);
+    } else if (const auto file = find_path(image_, groups[i].trigger)) {
+      triggers_.emplace(*file, i);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  groups_ = std::move(groups);
+  seen_.resize(groups_.size());
+  listed_.store(true, std::memory_order_release);
+  std::ranges::for_each(first, [this](std::size_t group) { want(group); });
+  for (const InodeRef file : std::exchange(early_, {})) want_behind(file);
+}
+
+void Prefetcher::want(std::size_t group) {
+  if (seen_[group]) return;
+  seen_[group] = true;
+  busy_ = true;
+  wanted_.push_back(group);
+  changed_.notify_all();
+}
+
+void Prefetcher::want_behind(InodeRef trigger) {
+  const auto found = triggers_.find(trigger);
+  if (found != triggers_.end()) want(found->second);
+}
+
+void Prefetcher::note_read(InodeRef file) {
+  if (listed_.load(std::memory_order_acquire) && !triggers_.contains(file)) return;
+  const std::lock_guard lock(mutex_);
+  if (stopped_ || finished_) return;
+  if (listed_.load(std::memory_order_relaxed)) {
+    want_behind(file);
+  } else {
+    early_.insert(file);
+  }
+}
+
+void Prefetcher::stop(std::function<void()> then) {
+  std::unique_lock lock(mutex_);
+  stopped_ = true;
+  if (!finished_ && thread_.joinable()) {
+    lookup_helper_->kill();
+    when_finished_.push_back(std::move(then));
+    std::stop_source source = thread_.get_stop_source();
+    lock.unlock();
+    source.request_stop();
+    return;
+  }
+  lock.unlock();
+  then();
+}
+
+void Prefetcher::work(const std::stop_token& stop) {
+  try {
+    list_groups();
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // As below; there are no groups then.
+  }
+  // No lower priority: a reader may be waiting for the very block that we decompress.
+  while (const std::optional<std::size_t> group = next_group(stop)) {
+    try {
+      fetch(plan(groups_[*group]), stop);
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+      // Metadata that can't be read, no memory, or no thread: whoever reads the same is told.
+    }
+    // What was read of the image is in the kernel's cache decompressed: once is enough.
+    image_.forget_stored();
+    reader_.forget_blocks();
+  }
+  std::vector<std::function<void()>> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    lookup_helper_.reset();
+    finished_ = true;
+    busy_ = false;
+    waiting.swap(when_finished_);
+  }
+  for (const auto& call : waiting) call();
+}
+
+std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  busy_ = !wanted_.empty();
+  const bool more = std::ranges::count(seen_, false) > 0;
+  if (wanted_.empty() && (!more || triggers_.empty())) return std::nullopt;
+  if (!changed_.wait(lock, stop, [&] { return !wanted_.empty(); })) return std::nullopt;
+  if (stop.stop_requested()) return std::nullopt;
+  const std::size_t group = wanted_.front();
+  wanted_.erase(wanted_.begin());
+  return group;
+}
+
+Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
+  Plan plan;
+  const std::string* path = nullptr;  // Of the last file looked at, also when there was none.
+  const File* file = nullptr;
+  std::uint64_t bytes = 0;
+  std::size_t steps = 0;
+  for (const HotRange& range : group.ranges) {
+    if (path == nullptr || *path != range.path) {
+      path = &range.path;
+      file = add_file(plan, range.path);
+    }
+    if (file == nullptr) continue;
+    const std::uint64_t end = range.offset + range.length;
+    for (std::uint64_t at = range.offset; at < end;) {
+      // A list or a size that claims more than any image has.
+      if (++steps > kMostJobs) break;
+      const Extent extent = reader_.extent_at(file->inode, at);
+      if (extent.length == 0) break;
+      const std::uint64_t extent_end = extent.file_offset + extent.length;
+      Job job{.file = file,
+              .extent = extent,
+              .begin = static_cast<std::uint32_t>(at - extent.file_offset),
+              .end = static_cast<std::uint32_t>(std::min(extent_end, end) - extent.file_offset)};
+      // The kernel's cache is made of whole pages.
+      constexpr std::uint32_t kPage = 4096;
+      job.begin = job.begin / kPage * kPage;
+      job.end = std::min((job.end + kPage - 1) / kPage * kPage, extent.length);
+      if (!extent.block.is_hole()) {
+        plan.jobs.push_back(job);
+        bytes += job.end - job.begin;
+      }
+      at = extent_end;
+    }
+  }
+  statistics_.prefetch_total += bytes;
+  sort_by_block(plan.jobs);
+  return plan;
+}
+
+void Prefetcher::sort_by_block(std::vector<Job>& jobs) {
+  std::unordered_map<std::uint64_t, std::size_t> order;  // Of the blocks, by their first job.
+  for (const Job& job : jobs) order.try_emplace(job.extent.block.position, order.size());
+  std::ranges::stable_sort(jobs, {},
+                           [&](const Job& job) { return order.at(job.extent.block.position); });
+}
+
+const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path) const {
+  const auto folder = find_path(image_, parent_of(path));
+  if (!folder) return nullptr;
+  const auto entry = image_.lookup(*folder, std::string_view(path).substr(path.rfind('/') + 1));
+  if (!entry || !S_ISREG(entry->type)) return nullptr;
+  File& file = plan.files.emplace_back(File{entry->inode, &path, {}});
+  if (image_.attributes(*folder).size <= kListingLimit) file.folder = folder;
+  return &file;
+}
+
+bool Prefetcher::make_known(const File& file) {
+  const std::lock_guard lock(known_mutex_);
+  if (file.folder) {
+    return !known_.insert(*file.folder).second || lookup_helper_->list(parent_of(*file.path));
+  }
+  return !known_.insert(file.inode).second || lookup_helper_->look_up(*file.path);
+}
+
+void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
+  Queue queue(image_, plan.jobs);
+  std::vector<std::jthread> helpers;
+  for (unsigned i = 1; i < thread_count_; ++i) {
+    helpers.emplace_back([&] { fetch_from(queue, stop); });
+  }
+  fetch_from(queue, stop);
+}
+
+void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
+  try {
+    for (auto jobs = queue.take(); !jobs.empty() && !stop.stop_requested(); jobs = queue.take()) {
+      for (const Job& job : jobs) {
+        BlockCache::Pin pin = reader_.pin(job.extent);
+        const auto bytes =
+            ExtentMapper::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
+        if (!make_known(*job.file)) return;
+        store_(job.file->inode, job.extent.file_offset + job.begin, bytes);
+        statistics_.prefetch_done += bytes.size();
+        if (&job == &jobs.back()) pin.set_spent();
+      }
+    }
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    // Whoever reads those bytes gets the error, and it is logged then.
+  }
+}
+
+std::vector<HotGroup> whole_image(const Image& image) {
+  struct File {
+    std::uint64_t position;
+    HotRange range;
+  };
+  std::vector<File> files;
+  std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), ""}};
+  std::set<InodeRef> known = {image.root()};
+  while (!folders.empty()) {
+    const auto [folder, prefix] = std::move(folders.back());
+    folders.pop_back();
+    ListingCursor listing = image.open_listing(folder);
+    while (auto entry = Image::next_entry(listing)) {
+      if (!known.insert(entry->inode).second) continue;
+      const std::string path = prefix + entry->name;
+      if (S_ISDIR(entry->type)) {
+        folders.emplace_back(entry->inode, path + "/");
+      } else if (S_ISREG(entry->type)) {
+        const FileMap map = image.file_map(entry->inode, 0);
+        const Block& first = map.blocks.empty() ? map.fragment : map.blocks.front();
+        files.push_back({first.position, {0, map.file_size, path}});
+      }
+    }
+  }
+  std::ranges::sort(files, {}, &File::position);
+  std::vector<HotGroup> groups(1);
+  for (File& file : files) groups[0].ranges.push_back(std::move(file.range));
+  return groups;
+}
+
+std::vector<HotGroup> hot_groups(const Image& image) {
+  const auto list = find_path(image, layout::kHotList);
+  if (!list || !S_ISREG(image.attributes(*list).mode)) return {};
+  return parse_hot_list(read_image_file(image, *list, kHotListLimit));
+}
+
+}  // namespace pyram

@@ -1,0 +1,143 @@
+// Puts what a start will read into the kernel's page cache before it is asked for.
+//
+// Decompressed bytes go straight into the kernel (Session::store), so no second copy stays and the
+// reader sends no request. The order is the hot list's; a reader who waits for a block that is on
+// its way joins it in the block cache.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fusefs/image/hot_list.h"
+#include "fusefs/image/image.h"
+#include "fusefs/serve/extent_mapper.h"
+#include "fusefs/serve/lookup_helper.h"
+#include "fusefs/statistics.h"
+
+namespace pyram {
+
+class Prefetcher {
+ public:
+  // What is to be fetched. Called once, in a thread of the prefetcher's; throws nothing.
+  using List = std::function<std::vector<HotGroup>()>;
+
+  // Decompresses in `threads` threads. A process is forked here (lookup_helper.h); threads are
+  // started by start(). The references have to outlive the prefetcher.
+  Prefetcher(const Image& image, ExtentMapper& reader, Statistics& statistics,
+             const std::filesystem::path& mount_point, List list, unsigned threads);
+  ~Prefetcher();
+  Prefetcher(const Prefetcher&) = delete;
+  Prefetcher& operator=(const Prefetcher&) = delete;
+
+  // From now on the mount answers: begins with the first group, unless it was stopped already.
+  // Called once. Throws std::exception where there is no thread to be had; it is stopped then.
+  void start(StorePages store);
+
+  // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
+  void note_read(InodeRef file);
+
+  // Whether there is something that it is about to store, as far as it knows: nothing before it has
+  // read its list, so that where there is none no read passes unnoticed. Cheap. Thread-safe.
+  [[nodiscard]] bool is_busy() const { return busy_; }
+
+  // The process id of the one who looks names up for us. REQUIRES: not started yet.
+  [[nodiscard]] pid_t helper() const { return lookup_helper_->child(); }
+
+  // Stops, and calls `then` once nothing of ours is in the mount any more. Does not wait.
+  // Thread-safe.
+  void stop(std::function<void()> then);
+
+ private:
+  // A file that is fetched, and the folder that it lies in where listing that is no great work.
+  struct File {
+    InodeRef inode;
+    const std::string* path = nullptr;  // The group's.
+    std::optional<InodeRef> folder;
+  };
+  // One block's part of a range.
+  struct Job {
+    const File* file = nullptr;
+    Extent extent;
+    std::uint32_t begin = 0;  // In the extent.
+    std::uint32_t end = 0;
+  };
+  // What a group comes to. The files stay where they are: the jobs point to them.
+  struct Plan {
+    std::deque<File> files;
+    std::vector<Job> jobs;
+  };
+  class Queue;
+
+  void work(const std::stop_token& stop);
+  // Asks for the groups: not before the mount answers, since that is what somebody waits for.
+  void list_groups();
+  // REQUIRES: mutex_ is held, the groups are listed.
+  void want(std::size_t group);
+  // The group that waits for that file to be read, if one does. REQUIRES: as above.
+  void want_behind(InodeRef trigger);
+  // Waits for a group that is wanted; nothing when there will be none.
+  [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
+  [[nodiscard]] Plan plan(const HotGroup& group);
+  // A block's jobs side by side, where the first of them is: a start comes back to most blocks of
+  // its interpreter's library, when they have left the block cache.
+  static void sort_by_block(std::vector<Job>& jobs);
+  // The file of that path, added; null when it is no file of the image.
+  const File* add_file(Plan& plan, const std::string& path) const;
+  // By all threads, and returns when all is fetched.
+  void fetch(const Plan& plan, const std::stop_token& stop);
+  // By one of them.
+  void fetch_from(Queue& queue, const std::stop_token& stop);
+  // Makes the kernel know the file; false when that can't be had any more. Thread-safe.
+  [[nodiscard]] bool make_known(const File& file);
+
+  const Image& image_;
+  ExtentMapper& reader_;
+  Statistics& statistics_;
+  const List list_;
+  const unsigned thread_count_;
+  // Constant once listed_, and read by nobody before.
+  std::vector<HotGroup> groups_;
+  std::map<InodeRef, std::size_t> triggers_;
+  std::atomic<bool> listed_ = false;
+  std::atomic<bool> busy_ = false;
+  StorePages store_;
+
+  std::mutex
+      known_mutex_;  // Guards known_, and the lookup_helper's questions. Taken before mutex_.
+  std::set<InodeRef> known_;  // Files looked up, and folders listed.
+
+  std::mutex mutex_;  // Guards what follows.
+  std::condition_variable_any changed_;
+  std::unique_ptr<LookupHelper> lookup_helper_;
+  std::set<InodeRef> early_;  // Files that were read before the groups were listed.
+  std::vector<std::size_t> wanted_;
+  std::vector<bool> seen_;  // By group: wanted already, once.
+  bool stopped_ = false;
+  bool finished_ = false;
+  std::vector<std::function<void()>> when_finished_;
+
+  std::jthread thread_;  // Last: it ends before what it uses.
+};
+
+// What is fetched when everything is wanted (--prefetch all): every file of the image in the order
+// in which the data lies there.
+[[nodiscard]] std::vector<HotGroup> whole_image(const Image& image);
+
+// The hot list of the image, or nothing. Throws Error when there is a broken one.
+[[nodiscard]] std::vector<HotGroup> hot_groups(const Image& image);
+
+}  // namespace pyram

@@ -1,0 +1,60 @@
+#include "image-builder/tree/bytecode.h"
+
+#include <sched.h>
+
+#include <sstream>
+
+#include "image-builder/embedded.h"
+#include "support/error.h"
+#include "support/image_layout.h"
+
+namespace pyram::builder {
+namespace {
+
+// What bytecode says instead of the place where the image was built.
+constexpr char kTreeInBytecode[] = "/pyram";
+
+int usable_cores() {
+  cpu_set_t set;
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+// Where sys.path leads to in the image.
+void append_module_folders(const ImageTree& image, std::vector<std::string>& arguments) {
+  arguments.push_back((image.tree / image.folders.stdlib).native());
+  for (const std::string& site : image.folders.sites) {
+    // The one inside the standard library has been seen with it.
+    if (!site.starts_with(image.folders.stdlib + "/")) {
+      arguments.push_back((image.tree / site).native());
+    }
+  }
+}
+
+}  // namespace
+
+BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work,
+                               bool columns) {
+  std::vector<std::string> arguments = {
+      image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
+      columns ? "columns" : "lines", (image.tree / layout::kBytecodeDeltas).native()};
+  append_module_folders(image, arguments);
+  const std::string output =
+      run_or_throw(python_command(image.starter, compile_program(), arguments, work),
+                   ExitCode::kBadSource, "compile the modules");
+  std::istringstream lines(output);
+  BytecodeResult result;
+  lines >> result.compiled;
+  lines.ignore(1);
+  for (std::string line; std::getline(lines, line);) result.not_python.push_back(line);
+  return result;
+}
+
+void index_modules(const ImageTree& image, std::int64_t time, const std::filesystem::path& work) {
+  std::vector<std::string> arguments = {image.tree.native(), std::to_string(time),
+                                        (image.tree / layout::kModuleIndex).native()};
+  append_module_folders(image, arguments);
+  run_or_throw(python_command(image.starter, std::string(index_program()), arguments, work),
+               ExitCode::kBadSource, "make the index of the modules");
+}
+
+}  // namespace pyram::builder

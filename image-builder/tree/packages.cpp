@@ -1,0 +1,129 @@
+#include "image-builder/tree/packages.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "image-builder/embedded.h"
+#include "support/error.h"
+#include "support/io.h"
+#include "support/process.h"
+
+namespace pyram::builder {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kDebian = "debian:";
+
+bool is_debian(const std::string& name) { return name.starts_with(kDebian); }
+
+// pip runs in another folder.
+std::string absolute(const fs::path& file, std::string_view what) {
+  if (!fs::is_regular_file(file)) {
+    throw Error(ExitCode::kBadSource,
+                "there is no " + std::string(what) + ' ' + quote(file.native()));
+  }
+  return fs::absolute(file).native();
+}
+
+std::vector<std::string> pip_requests(const PackageRequest& request) {
+  std::vector<std::string> words;
+  for (const std::string& name : request.names) {
+    if (is_debian(name)) continue;
+    if (name.empty() || name.starts_with('-') || name.find('/') != std::string::npos) {
+      throw Error(ExitCode::kUsage, quote(name) +
+                                        " is no package's name; write NAME or NAME==VERSION, and "
+                                        "name files with --wheel or -r");
+    }
+    words.push_back(name);
+  }
+  for (const fs::path& wheel : request.wheels) words.push_back(absolute(wheel, "wheel"));
+  for (const fs::path& file : request.requirements) {
+    words.insert(words.end(), {"-r", absolute(file, "requirements file")});
+  }
+  return words;
+}
+
+std::vector<std::string> pip_options(const PackageRequest& request) {
+  std::vector<std::string> words;
+  if (!request.index_url.empty()) words.insert(words.end(), {"--index-url", request.index_url});
+  if (request.no_index) words.emplace_back("--no-index");
+  for (const std::string& place : request.find_links) {
+    words.insert(words.end(),
+                 {"--find-links", fs::exists(place) ? fs::absolute(place).native() : place});
+  }
+  return words;
+}
+
+// As the caller's, since pip's settings (an index, a proxy, certificates) are there, but for what
+// changes how Python starts or speaks.
+std::vector<std::string> environment() {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    if (!text.starts_with("PYTHON") && !text.starts_with("PYPY") && !text.starts_with("LC_") &&
+        !text.starts_with("LANG")) {
+      result.emplace_back(text);
+    }
+  }
+  result.emplace_back("LC_ALL=C.UTF-8");
+  return result;
+}
+
+// The folder for what is added: the last one that the source has, else the interpreter's own.
+std::string site_for_packages(ImageTree& image) {
+  if (image.folders.sites.empty()) {
+    image.folders.sites.push_back(image.facts.site_for_new.lexically_relative(image.tree));
+  }
+  return image.folders.sites.back();
+}
+
+}  // namespace
+
+std::vector<std::string> debian_packages(const PackageRequest& request) {
+  std::vector<std::string> result;
+  for (const std::string& name : request.names) {
+    if (is_debian(name)) result.push_back(name.substr(kDebian.size()));
+  }
+  return result;
+}
+
+bool wants_pip(const PackageRequest& request) {
+  return !request.wheels.empty() || !request.requirements.empty() ||
+         !std::all_of(request.names.begin(), request.names.end(), is_debian);
+}
+
+void install_packages(const PackageRequest& request, SourceTree& source, ImageTree& image,
+                      const fs::path& work) {
+  const fs::path folder = work / "pip";
+  fs::create_directory(folder);
+  const nlohmann::json order = {{"tree", image.tree.native()},
+                                {"site", (image.tree / site_for_packages(image)).native()},
+                                {"work", folder.native()},
+                                {"owners", image.owners},
+                                {"requests", pip_requests(request)},
+                                {"options", pip_options(request)}};
+  write_file(folder / "order.json", order.dump());
+  Command command = python_command(image.starter, std::string(install_packages_program()),
+                                   {(folder / "order.json").native()}, folder);
+  command.environment = environment();
+  const Outcome outcome = run(command);
+  if (!outcome.ok()) {
+    throw Error(outcome.status == static_cast<int>(ExitCode::kVerification)
+                    ? ExitCode::kVerification
+                    : ExitCode::kBadSource,
+                outcome.last_line());
+  }
+  const nlohmann::json said = nlohmann::json::parse(outcome.output);
+  said.at("owners").get_to(image.owners);
+  for (const nlohmann::json& package : said.at("installed")) {
+    const std::string name = package.at("name");
+    source.packages.push_back({name, package.at("version"), "wheel", package.at("source"),
+                               package.at("sha256"), package.at("licences")});
+    for (const std::string file : package.at("files")) image.owners[file] = name;
+  }
+  fs::remove_all(folder);
+}
+
+}  // namespace pyram::builder
