@@ -21,7 +21,7 @@ inline constexpr char kWorkerProtocol[] = "1";
 struct Options {
   Action action = Action::kMount;
   std::filesystem::path image;
-  std::filesystem::path mount_point;  // Of kExtract the folder to make.
+  std::filesystem::path mount_point;  // Of kExtract the directory to make.
   StatusFormat status_format = StatusFormat::kText;
 
   bool foreground = false;

@@ -1,8 +1,8 @@
 // What `pyram-mount --status` shows, and how it gets it out of the daemon.
 //
-// By an ioctl on the mount's root folder: whoever may use the mount may ask, no file has to be kept
-// anywhere that could go stale, and it works in any container that has the mount. The answer is
-// lines of NAME=VALUE; names are stable, new ones may come.
+// By an ioctl on the mount's root directory: whoever may use the mount may ask, no file has to be
+// kept anywhere that could go stale, and it works in any container that has the mount. The answer
+// is lines of NAME=VALUE; names are stable, new ones may come.
 #pragma once
 
 #include <sys/ioctl.h>

@@ -14,16 +14,16 @@
 #include "image-builder/embedded.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
-#include "image-builder/output_file.h"
 #include "image-builder/output/sbom.h"
+#include "image-builder/output_file.h"
 #include "image-builder/progress.h"
 #include "image-builder/scratch_job.h"
-#include "image-builder/tree/packages.h"
 #include "image-builder/sources/source.h"
 #include "image-builder/train/train.h"
 #include "image-builder/tree/bytecode.h"
 #include "image-builder/tree/layout.h"
 #include "image-builder/tree/licences.h"
+#include "image-builder/tree/packages.h"
 #include "image-builder/tree/strip_rules.h"
 #include "support/error.h"
 #include "support/image_layout.h"
@@ -44,7 +44,7 @@ SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progr
     request.mirror = options.mirror;
     request.packages = debian_packages(options.packages);
     request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
-    return fetch_debian(request, scratch.folder, progress);
+    return fetch_debian(request, scratch.directory, progress);
   }
   if (!debian_packages(options.packages).empty()) {
     throw Error(ExitCode::kUsage, "cannot take " +
@@ -52,11 +52,12 @@ SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progr
                                       " into an image of " + quote(options.from) +
                                       ": Debian's packages go with a debian: source");
   }
-  constexpr std::string_view kFolder = "dir:";
-  if (options.from.starts_with(kFolder)) return use_folder(options.from.substr(kFolder.size()));
+  constexpr std::string_view kDirectory = "dir:";
+  if (options.from.starts_with(kDirectory))
+    return use_directory(options.from.substr(kDirectory.size()));
   constexpr std::string_view kArchive = "tar:";
   if (options.from.starts_with(kArchive)) {
-    return use_archive(options.from.substr(kArchive.size()), scratch.folder, progress);
+    return use_archive(options.from.substr(kArchive.size()), scratch.directory, progress);
   }
   throw Error(ExitCode::kUsage, "unknown source " + quote(options.from) +
                                     "; write debian:SUITE, tar:FILE or dir:PATH");
@@ -119,17 +120,17 @@ void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode
 Recording train_tree(const BuildOptions& options, const ImageTree& image, SquashOptions squash,
                      const Scratch& scratch, Progress& progress) {
   progress.phase("training");
-  const TrainingFolder folder(scratch.folder);
-  std::vector<Training> trainings = standard_trainings(folder.path());
+  const TrainingDirectory directory(scratch.directory);
+  std::vector<Training> trainings = standard_trainings(directory.path());
   for (const std::string& script : options.trainings) {
     trainings.push_back({script, {fs::absolute(script).native()}});
   }
   squash.level = 1;
-  const fs::path provisional = scratch.folder / "provisional.sqfs";
+  const fs::path provisional = scratch.directory / "provisional.sqfs";
   Recording recording;
   try {
     make_squashfs(image.tree, provisional, squash);
-    recording = record(provisional, trainings, folder.path());
+    recording = record(provisional, trainings, directory.path());
   } catch (const Error& error) {
     // An image without a hot list is a whole one, if slower to start; one that was to be trained
     // on somebody's script isn't.
@@ -141,7 +142,7 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
   }
   fs::remove(provisional);
   if (options.pack_elf) order_by_use(image.tree, recording);
-  write_file(image.tree / layout::kHotList, hot_list(recording, image.folders.sites));
+  write_file(image.tree / layout::kHotList, hot_list(recording, image.directories.sites));
   return recording;
 }
 
@@ -150,15 +151,15 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   Progress progress(kPhases, options.quiet);
   SourceTree source = get_source(options, scratch, progress);
   progress.phase("laying out the image");
-  ImageTree image = lay_out(source, scratch.folder / "image", scratch.folder);
+  ImageTree image = lay_out(source, scratch.directory / "image", scratch.directory);
   SquashOptions squash = options.squash;
   squash.time = image_time(image);
-  std::vector<RuleResult> stripped = apply_rules(rules, image.folders, image.tree);
-  complete(source, image, scratch.folder);
+  std::vector<RuleResult> stripped = apply_rules(rules, image.directories, image.tree);
+  complete(source, image, scratch.directory);
   if (wants_pip(options.packages)) {
     progress.phase("installing packages");
-    install_packages(options.packages, source, image, scratch.folder);
-    add_results(stripped, apply_rules(rules_for_packages(rules), image.folders, image.tree));
+    install_packages(options.packages, source, image, scratch.directory);
+    add_results(stripped, apply_rules(rules_for_packages(rules), image.directories, image.tree));
     add_libraries(source, image);
   }
   for (Package& package : source.packages) {
@@ -174,8 +175,8 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
 
   progress.phase("compiling the modules");
   fs::create_directories(image.tree / layout::kMetadata);
-  const BytecodeResult bytecode = compile_modules(image, scratch.folder, options.columns);
-  index_modules(image, squash.time, scratch.folder);
+  const BytecodeResult bytecode = compile_modules(image, scratch.directory, options.columns);
+  index_modules(image, squash.time, scratch.directory);
 
   normalise_modes(image.tree);
   Recording recording;
@@ -185,7 +186,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   write_file(image.tree / layout::kSbom, make_sbom(manifest).dump(1) + "\n");
 
   progress.phase("compressing the image");
-  squash.sort_file = scratch.folder / "sort";
+  squash.sort_file = scratch.directory / "sort";
   write_file(squash.sort_file, sort_file(image.tree, recording));
   make_squashfs(image.tree, scratch.partial, squash);
   const Trailer trailer = seal(scratch.partial, options.key);
@@ -217,9 +218,10 @@ int build_image(const BuildOptions& given) {
   }
   // Packages' files keep the modes that they come with, and ours get the usual ones.
   ::umask(022);
-  const int code = run_scratch_job(choose_work_dir(options.work_dir, options.output), options.output,
-                             [&](const Scratch& scratch) { return build_in(options, scratch); });
-  remove_training_folder();
+  const int code =
+      run_scratch_job(choose_work_dir(options.work_dir, options.output), options.output,
+                      [&](const Scratch& scratch) { return build_in(options, scratch); });
+  remove_training_directory();
   return code;
 }
 

@@ -43,7 +43,7 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_flag("--no-index", options.packages.no_index,
                     "have pip look in the places of --find-links only");
   command->add_option("--find-links", options.packages.find_links,
-                      "a folder or page with packages for pip");
+                      "a directory or page with packages for pip");
   command
       ->add_option("--mirror", options.mirror,
                    "Debian mirror; otherwise the machine's own, or deb.debian.org")
@@ -124,7 +124,7 @@ void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code
   command->add_option("IMAGE", options.image, "an image")->required();
   command->add_option("-o,--output", options.output, "the executable to write")->required();
   command->add_option("--script", options.application,
-                      "what it runs: a script, or a folder with a __main__.py");
+                      "what it runs: a script, or a directory with a __main__.py");
   command->callback([&options, &code] { code = pyram::builder::bundle_image(options); });
 }
 

@@ -17,17 +17,17 @@ namespace pyram::builder {
 namespace fs = std::filesystem;
 
 void check_output(const fs::path& output) {
-  const fs::path folder = output.parent_path();
-  if (!fs::is_directory(folder)) {
+  const fs::path directory = output.parent_path();
+  if (!fs::is_directory(directory)) {
     throw Error(ExitCode::kCannotWrite, "cannot write " + quote(output.native()) +
-                                            ": there is no folder " + quote(folder.native()));
+                                            ": there is no directory " + quote(directory.native()));
   }
-  if (::access(folder.c_str(), W_OK) != 0) {
-    throw system_error(ExitCode::kCannotWrite, errno, "write into " + quote(folder.native()));
+  if (::access(directory.c_str(), W_OK) != 0) {
+    throw system_error(ExitCode::kCannotWrite, errno, "write into " + quote(directory.native()));
   }
   if (fs::is_directory(output)) {
-    throw Error(ExitCode::kCannotWrite,
-                "cannot write " + quote(output.native()) + ": it is a folder; name a file in it");
+    throw Error(ExitCode::kCannotWrite, "cannot write " + quote(output.native()) +
+                                            ": it is a directory; name a file in it");
   }
 }
 
@@ -41,9 +41,11 @@ fs::path choose_work_dir(const fs::path& wanted, const fs::path& output) {
 
 void put_in_place(const fs::path& partial, const fs::path& output) {
   const UniqueFd fd(::open(partial.c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd folder(::open(output.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd directory(
+      ::open(output.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd || ::fchmod(fd.get(), 0644) != 0 || ::fsync(fd.get()) != 0 ||
-      ::rename(partial.c_str(), output.c_str()) != 0 || !folder || ::fsync(folder.get()) != 0) {
+      ::rename(partial.c_str(), output.c_str()) != 0 || !directory ||
+      ::fsync(directory.get()) != 0) {
     throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(output.native()));
   }
 }

@@ -8,7 +8,7 @@ namespace pyram::builder {
 // Says now what would otherwise be found out after a minute's work. Throws Error (kCannotWrite).
 void check_output(const std::filesystem::path& output);
 
-// The folder for intermediate files: `wanted`, $TMPDIR, or the output's own.
+// The directory for intermediate files: `wanted`, $TMPDIR, or the output's own.
 [[nodiscard]] std::filesystem::path choose_work_dir(const std::filesystem::path& wanted,
                                                     const std::filesystem::path& output);
 

@@ -26,18 +26,18 @@ constexpr std::chrono::seconds kPatience{5};
 class ScratchOwner {
  public:
   ScratchOwner(const fs::path& parent, const fs::path& output) {
-    std::string folder = (parent / ".pyram-build-XXXXXX").native();
-    if (::mkdtemp(folder.data()) == nullptr) {
+    std::string directory = (parent / ".pyram-build-XXXXXX").native();
+    if (::mkdtemp(directory.data()) == nullptr) {
       throw system_error(ExitCode::kCannotWrite, errno,
-                         "make a folder for the build in " + quote(parent.native()),
+                         "make a directory for the build in " + quote(parent.native()),
                          "name another one with --work-dir");
     }
-    scratch_.folder = folder;
+    scratch_.directory = directory;
     scratch_.partial = output.parent_path() / ("." + output.filename().native() +
-                                               folder.substr(folder.rfind('-')) + ".partial");
+                                               directory.substr(directory.rfind('-')) + ".partial");
   }
   ~ScratchOwner() {
-    remove_tree(scratch_.folder);
+    remove_tree(scratch_.directory);
     ::unlink(scratch_.partial.c_str());
   }
   ScratchOwner(const ScratchOwner&) = delete;
@@ -136,22 +136,22 @@ int end_group(Child& worker, const BlockedSignals& signals) {
 
 }  // namespace
 
-void remove_tree(const fs::path& folder) noexcept {
+void remove_tree(const fs::path& directory) noexcept {
   std::error_code ignored;
-  fs::remove_all(folder, ignored);
+  fs::remove_all(directory, ignored);
   if (!ignored) return;
-  // A folder without write permission, as packages may bring, holds on to what is in it.
-  for (fs::recursive_directory_iterator entry(folder, ignored), end; !ignored && entry != end;
+  // A directory without write permission, as packages may bring, holds on to what is in it.
+  for (fs::recursive_directory_iterator entry(directory, ignored), end; !ignored && entry != end;
        entry.increment(ignored)) {
     if (entry->is_directory(ignored) && !entry->is_symlink(ignored)) {
       fs::permissions(entry->path(), fs::perms::owner_all, ignored);
     }
   }
-  fs::remove_all(folder, ignored);
+  fs::remove_all(directory, ignored);
 }
 
 int run_scratch_job(const fs::path& parent, const fs::path& output,
-              const std::function<int(const Scratch&)>& work) {
+                    const std::function<int(const Scratch&)>& work) {
   const BlockedSignals signals;
   const ScratchOwner owner(parent, output);
   // Grandchildren whose parents die become our children, so that they can be waited for.

@@ -6,10 +6,10 @@
 
 namespace pyram::builder {
 
-// A folder for the work's intermediate files and whatever else goes with it.
+// A directory for the work's intermediate files and whatever else goes with it.
 struct Scratch {
-  std::filesystem::path folder;   // New, empty, mode 0700.
-  std::filesystem::path partial;  // A name for the unfinished output, beside the output itself.
+  std::filesystem::path directory;  // New, empty, mode 0700.
+  std::filesystem::path partial;    // A name for the unfinished output, beside the output itself.
 };
 
 // Makes a Scratch in `parent`, with an unfinished output beside `output`, and calls `work` in a
@@ -23,10 +23,10 @@ struct Scratch {
 // as one line on stderr), or 128 + N after signal N. Throws Error (kCannotWrite) when the scratch
 // cannot be made. To be called from a single-threaded process.
 [[nodiscard]] int run_scratch_job(const std::filesystem::path& parent,
-                            const std::filesystem::path& output,
-                            const std::function<int(const Scratch&)>& work);
+                                  const std::filesystem::path& output,
+                                  const std::function<int(const Scratch&)>& work);
 
-// Removes a folder with all that is in it, also folders that we may not write into.
-void remove_tree(const std::filesystem::path& folder) noexcept;
+// Removes a directory with all that is in it, also directories that we may not write into.
+void remove_tree(const std::filesystem::path& directory) noexcept;
 
 }  // namespace pyram::builder

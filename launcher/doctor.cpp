@@ -64,8 +64,8 @@ std::string fusermount_problem() {
 // A place for trials: beside the image's own, under a name that no other process uses.
 class Trial {
  public:
-  Trial(const RuntimeFolder& folder, const ChosenImage& image)
-      : image_(renamed(image)), place_(folder, image_) {
+  Trial(const RuntimeDirectory& directory, const ChosenImage& image)
+      : image_(renamed(image)), place_(directory, image_) {
     place_.make_mount_point();
     place_.make_namespace_mount_point();
   }
@@ -125,7 +125,7 @@ class Doctor {
     say(kVersionLine);
     say("image         " + image_.path);
     say("pyram-mount   " + find_companion(self_, "pyram-mount").value_or("not found"));
-    say("run-time      " + runtime_folder());
+    say("run-time      " + runtime_directory());
     say("memory        " + describe_collector(settings_.memory));
     say("");
     for (const Backend backend : kBackends) {
@@ -144,10 +144,10 @@ class Doctor {
  private:
   static void say(std::string_view line) { print_line(STDOUT_FILENO, line); }
 
-  std::string runtime_folder() {
+  std::string runtime_directory() {
     try {
-      folder_.emplace(RuntimeFolder::find_or_make());
-      return folder_->path();
+      directory_.emplace(RuntimeDirectory::find_or_make());
+      return directory_->path();
     } catch (const Error& error) {
       return error.what();
     }
@@ -179,11 +179,11 @@ class Doctor {
     if (const auto found = system_mount(image_)) return {true, "mounted on " + found->path};
     return {false, "root has not mounted this image for everybody (" +
                        std::string(kSystemMountRegistry) +
-                       "); as root: pyram-mount -o allow_other " + image_.path + " FOLDER"};
+                       "); as root: pyram-mount -o allow_other " + image_.path + " DIRECTORY"};
   }
 
   [[nodiscard]] Finding user() const {
-    const ImagePlace place(folder(), image_);
+    const ImagePlace place(directory(), image_);
     const Found found = place.open_mount();
     if (found.root) return {true, "mounted on " + found.root->path};
     if (found.error == ENOTCONN) {
@@ -208,7 +208,7 @@ class Doctor {
   }
 
   [[nodiscard]] Finding mount_on_trial() const {
-    const Trial trial(folder(), image_);
+    const Trial trial(directory(), image_);
     static_cast<void>(start_daemon(command(trial.place().path())));
     const bool seen = trial.place().open_mount().root.has_value();
     trial.place().remove_mount();
@@ -218,7 +218,7 @@ class Doctor {
 
   [[nodiscard]] Finding user_namespace() const {
     if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
-    const Trial trial(folder(), image_);
+    const Trial trial(directory(), image_);
     const TrialDaemon daemon(trial.place(), command(trial.place().namespace_path()));
     // In a child, as joining can't be undone. It ends there also when joining throws.
     Child child = Child::fork("start a process", [&] {
@@ -230,20 +230,21 @@ class Doctor {
 
   [[nodiscard]] Finding extraction() const {
     std::string places;
-    for (const ExtractionFolder& candidate : extraction_folders(folder())) {
+    for (const ExtractionDirectory& candidate : extraction_directories(directory())) {
       places.append(places.empty() ? "" : ", ").append(candidate.path);
       places.append(candidate.in_ram ? " (RAM, " : " (disk, ");
       places.append(std::to_string(candidate.room >> 20)).append(" MiB free)");
     }
     if (places.empty()) {
-      return {false, "no folder that programs may run from; mount a tmpfs with exec on /dev/shm"};
+      return {false,
+              "no directory that programs may run from; mount a tmpfs with exec on /dev/shm"};
     }
     return {true, "where it fits: " + places};
   }
 
-  [[nodiscard]] const RuntimeFolder& folder() const {
-    if (!folder_) throw Error(ExitCode::kLauncherFailed, "no run-time folder, see above");
-    return *folder_;
+  [[nodiscard]] const RuntimeDirectory& directory() const {
+    if (!directory_) throw Error(ExitCode::kLauncherFailed, "no run-time directory, see above");
+    return *directory_;
   }
 
   [[nodiscard]] std::vector<std::string> command(const std::string& mount_point) const {
@@ -253,7 +254,7 @@ class Doctor {
   const ChosenImage& image_;
   const Settings& settings_;
   const Executable& self_;
-  std::optional<RuntimeFolder> folder_;
+  std::optional<RuntimeDirectory> directory_;
   bool any_ = false;
 };
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr char kSelf[] = "/proc/self/exe";
 // Where programs are looked for after PATH, which `env -i` and service managers may leave empty.
-constexpr std::string_view kUsualFolders = "/usr/local/bin:/usr/bin:/bin";
+constexpr std::string_view kUsualDirectories = "/usr/local/bin:/usr/bin:/bin";
 
 bool same_file(const char* path, const struct stat& status) {
   struct stat other {};
@@ -23,14 +23,15 @@ bool same_file(const char* path, const struct stat& status) {
          other.st_dev == status.st_dev;
 }
 
-// The first FOLDER/NAME for which `accept` is true, of a list of folders as PATH has it.
+// The first DIRECTORY/NAME for which `accept` is true, of a list of directories as PATH has it.
 template <typename Accept>
-std::optional<std::string> search(std::string_view folders, std::string_view name, Accept accept) {
-  while (!folders.empty()) {
-    const std::string_view folder = folders.substr(0, folders.find(':'));
-    folders.remove_prefix(std::min(folder.size() + 1, folders.size()));
-    if (folder.empty()) continue;
-    std::string candidate = std::string(folder).append("/").append(name);
+std::optional<std::string> search(std::string_view directories, std::string_view name,
+                                  Accept accept) {
+  while (!directories.empty()) {
+    const std::string_view directory = directories.substr(0, directories.find(':'));
+    directories.remove_prefix(std::min(directory.size() + 1, directories.size()));
+    if (directory.empty()) continue;
+    std::string candidate = std::string(directory).append("/").append(name);
     if (accept(candidate.c_str())) return candidate;
   }
   return std::nullopt;
@@ -38,7 +39,7 @@ std::optional<std::string> search(std::string_view folders, std::string_view nam
 
 }  // namespace
 
-std::string Executable::folder() const {
+std::string Executable::directory() const {
   const std::size_t slash = file.rfind('/');
   return slash == std::string::npos ? std::string() : file.substr(0, slash);
 }
@@ -73,13 +74,13 @@ Executable find_executable(const char* argv0) {
 
 std::optional<std::string> find_companion(const Executable& self, const char* name) {
   const auto is_program = [](const char* path) { return ::access(path, X_OK) == 0; };
-  if (const std::string folder = self.folder(); !folder.empty()) {
-    std::string candidate = folder + '/' + name;
+  if (const std::string directory = self.directory(); !directory.empty()) {
+    std::string candidate = directory + '/' + name;
     if (is_program(candidate.c_str())) return candidate;
   }
-  std::string folders = environment_variable("PATH").value_or("");
-  folders.append(":").append(kUsualFolders);
-  return search(folders, name, is_program);
+  std::string directories = environment_variable("PATH").value_or("");
+  directories.append(":").append(kUsualDirectories);
+  return search(directories, name, is_program);
 }
 
 std::vector<std::string> daemon_command(const Executable& self) {
@@ -87,7 +88,7 @@ std::vector<std::string> daemon_command(const Executable& self) {
   if (auto program = find_companion(self, "pyram-mount")) return {*std::move(program)};
   throw Error(ExitCode::kLauncherFailed,
               "cannot find pyram-mount, neither beside pyram nor in PATH; install both in one "
-              "folder");
+              "directory");
 }
 
 }  // namespace pyram::launcher

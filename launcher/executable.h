@@ -17,14 +17,15 @@ struct Executable {
   // How the daemon is started, where that is not the program pyram-mount.
   std::vector<std::string> daemon;
 
-  // The folder of `file`, or nothing.
-  [[nodiscard]] std::string folder() const;
+  // The directory of `file`, or nothing.
+  [[nodiscard]] std::string directory() const;
 };
 
 // `argv0` is argv[0] as the process got it; it may be any text or null.
 [[nodiscard]] Executable find_executable(const char* argv0);
 
-// The program NAME (`pyram-mount`, ...): beside the launcher, else in PATH and the usual folders.
+// The program NAME (`pyram-mount`, ...): beside the launcher, else in PATH and the usual
+// directories.
 [[nodiscard]] std::optional<std::string> find_companion(const Executable& self, const char* name);
 
 // How a command line of pyram-mount's begins. Throws Error when there is no pyram-mount.

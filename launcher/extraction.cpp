@@ -19,8 +19,8 @@ namespace {
 
 std::string name_in(const ImagePlace& place) { return place.name() + ".ram"; }
 
-ExtractionFolder look_at(const std::string& parent, std::string path, bool shared) {
-  ExtractionFolder result{std::move(path), shared, false, false, 0};
+ExtractionDirectory look_at(const std::string& parent, std::string path, bool shared) {
+  ExtractionDirectory result{std::move(path), shared, false, false, 0};
   struct statfs status {};
   if (::statfs(parent.c_str(), &status) != 0) return result;
   result.in_ram = status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC;
@@ -31,28 +31,29 @@ ExtractionFolder look_at(const std::string& parent, std::string path, bool share
   return result;
 }
 
-// The path that the start uses: in the run-time folder itself, a link where the files are
+// The path that the start uses: in the run-time directory itself, a link where the files are
 // elsewhere.
 void link_into_place(const ImagePlace& place, const std::string& target) {
   const std::string name = name_in(place);
-  if (target == place.folder() / name) return;
-  ::unlinkat(place.folder().fd(), name.c_str(), 0);
-  if (::symlinkat(target.c_str(), place.folder().fd(), name.c_str()) != 0) {
-    throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(place.folder() / name));
+  if (target == place.directory() / name) return;
+  ::unlinkat(place.directory().fd(), name.c_str(), 0);
+  if (::symlinkat(target.c_str(), place.directory().fd(), name.c_str()) != 0) {
+    throw system_error(ExitCode::kLauncherFailed, errno,
+                       "write " + quote(place.directory() / name));
   }
 }
 
 }  // namespace
 
-std::vector<ExtractionFolder> extraction_folders(const RuntimeFolder& folder) {
+std::vector<ExtractionDirectory> extraction_directories(const RuntimeDirectory& directory) {
   const std::string name = "/pyram-" + std::to_string(::geteuid());
-  const bool shared = folder.shared();
-  std::vector<ExtractionFolder> all{look_at(folder.path(), folder.path(), shared)};
+  const bool shared = directory.shared();
+  std::vector<ExtractionDirectory> all{look_at(directory.path(), directory.path(), shared)};
   for (const std::string parent : {"/dev/shm", "/tmp"}) {
-    if (parent + name != folder.path()) all.push_back(look_at(parent, parent + name, shared));
+    if (parent + name != directory.path()) all.push_back(look_at(parent, parent + name, shared));
   }
-  std::erase_if(all, [&](const ExtractionFolder& candidate) {
-    return !candidate.executable || (!candidate.in_ram && candidate.path != folder.path());
+  std::erase_if(all, [&](const ExtractionDirectory& candidate) {
+    return !candidate.executable || (!candidate.in_ram && candidate.path != directory.path());
   });
   std::stable_sort(all.begin(), all.end(), [](const auto& left, const auto& right) {
     return left.in_ram && !right.in_ram;
@@ -61,7 +62,7 @@ std::vector<ExtractionFolder> extraction_folders(const RuntimeFolder& folder) {
 }
 
 std::optional<Root> find_extracted(const ImagePlace& place) {
-  return open_root(place.folder() / name_in(place)).root;
+  return open_root(place.directory() / name_in(place)).root;
 }
 
 Root extract(const ImagePlace& place, const ChosenImage& image, const Executable& self,
@@ -72,10 +73,11 @@ Root extract(const ImagePlace& place, const ChosenImage& image, const Executable
   }
   command.insert(command.end(), {"--extract", "--", image.path});
   std::string failures;
-  for (const ExtractionFolder& candidate : extraction_folders(place.folder())) {
+  for (const ExtractionDirectory& candidate : extraction_directories(place.directory())) {
     try {
-      const RuntimeFolder folder = RuntimeFolder::make_at(candidate.path, candidate.shared);
-      const std::string target = folder / name_in(place);
+      const RuntimeDirectory directory =
+          RuntimeDirectory::make_at(candidate.path, candidate.shared);
+      const std::string target = directory / name_in(place);
       std::vector<std::string> all = command;
       all.push_back(target);
       start_daemon(all);
@@ -91,13 +93,13 @@ Root extract(const ImagePlace& place, const ChosenImage& image, const Executable
       print_line(STDERR_FILENO, "pyram: unpacked the image " +
                                     std::string(candidate.in_ram ? "into RAM, " : "on disk, ") +
                                     target + ", as it cannot be mounted here: " + reason);
-      return {place.folder() / name_in(place), std::move(found.root->hold)};
+      return {place.directory() / name_in(place), std::move(found.root->hold)};
     } catch (const Error& error) {
       if (error.code() == ExitCode::kBadImage) throw;
       failures.append(failures.empty() ? "" : "; ").append(error.what());
     }
   }
-  if (failures.empty()) failures = "no folder that programs may run from";
+  if (failures.empty()) failures = "no directory that programs may run from";
   throw Error(ExitCode::kLauncherFailed, failures);
 }
 

@@ -1,8 +1,8 @@
 // The last way: an image's content unpacked into RAM, for machines without FUSE.
 //
 // It is put into the first of these that is in RAM (tmpfs), lets programs run, and has the room:
-// the run-time folder, /dev/shm/pyram-UID, /tmp/pyram-UID; if there is none, into the run-time
-// folder on disk. It stays for the next start, until a reboot or until somebody removes it.
+// the run-time directory, /dev/shm/pyram-UID, /tmp/pyram-UID; if there is none, into the run-time
+// directory on disk. It stays for the next start, until a reboot or until somebody removes it.
 #pragma once
 
 #include <optional>
@@ -22,13 +22,14 @@ namespace pyram::launcher {
                            const Executable& self, const std::string& reason);
 
 // Where it would be put; for the doctor. Best first.
-struct ExtractionFolder {
+struct ExtractionDirectory {
   std::string path;
-  bool shared = false;  // As RuntimeFolder::shared().
+  bool shared = false;  // As RuntimeDirectory::shared().
   bool in_ram = false;
   bool executable = false;      // Programs may run from there.
   unsigned long long room = 0;  // Bytes.
 };
-[[nodiscard]] std::vector<ExtractionFolder> extraction_folders(const RuntimeFolder& folder);
+[[nodiscard]] std::vector<ExtractionDirectory> extraction_directories(
+    const RuntimeDirectory& directory);
 
 }  // namespace pyram::launcher

@@ -19,7 +19,7 @@ becomes the interpreter. Everything after Pyram's own options goes to PyPy as it
 script for the prompt, -X, --jit, ...).
 
 Pyram's own options, before all others:
-  --image NAME|FILE  run from this image: a file, or the name of one in an image folder
+  --image NAME|FILE  run from this image: a file, or the name of one in an image directory
   --toram            decompress the whole image into RAM before the script starts
   --pyram-help       this text
   --pyram-version    Pyram's version
@@ -33,7 +33,7 @@ Environment:
   PYRAM_IDLE_TIMEOUT  seconds without use after which the mount goes (900); 0: it stays
   PYRAM_MEMORY        sizes of PyPy's heap: auto (smaller up to 1 GiB of memory), small or default
 
-Image folders: ~/.local/share/pyram/images, /usr/local/share/pyram/images, /usr/share/pyram/images
+Image directories: ~/.local/share/pyram/images, /usr/local/share/pyram/images, /usr/share/pyram/images
 Exit code: the script's own; 125 when Pyram could not start it.)";
 
 }  // namespace pyram::launcher

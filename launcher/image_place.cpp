@@ -32,8 +32,8 @@ void throw_no_interpreter(const ChosenImage& image) {
                                        layout::kLoader + "; make it with pyram-image build");
 }
 
-ImagePlace::ImagePlace(const RuntimeFolder& folder, const ChosenImage& image)
-    : folder_(folder), name_(image.stem + '-' + image.key), path_(folder / name_) {}
+ImagePlace::ImagePlace(const RuntimeDirectory& directory, const ChosenImage& image)
+    : directory_(directory), name_(image.stem + '-' + image.key), path_(directory / name_) {}
 
 Found ImagePlace::open_mount() const {
   Found found = open_root(path_);
@@ -48,20 +48,20 @@ Found ImagePlace::open_mount() const {
 bool ImagePlace::is_mounted() const {
   struct stat mount_point {};
   struct stat parent {};
-  return ::lstat(path_.c_str(), &mount_point) == 0 && ::fstat(folder_.fd(), &parent) == 0 &&
+  return ::lstat(path_.c_str(), &mount_point) == 0 && ::fstat(directory_.fd(), &parent) == 0 &&
          mount_point.st_dev != parent.st_dev;
 }
 
 void ImagePlace::note_daemon(pid_t daemon) const {
   const std::string name = name_ + ".pid";
-  ::unlinkat(folder_.fd(), name.c_str(), 0);
+  ::unlinkat(directory_.fd(), name.c_str(), 0);
   if (daemon == 0) return;
   [[maybe_unused]] const int result =
-      ::symlinkat(std::to_string(daemon).c_str(), folder_.fd(), name.c_str());
+      ::symlinkat(std::to_string(daemon).c_str(), directory_.fd(), name.c_str());
 }
 
 bool ImagePlace::daemon_seems_dead() const {
-  const auto text = read_link((name_ + ".pid").c_str(), folder_.fd());
+  const auto text = read_link((name_ + ".pid").c_str(), directory_.fd());
   pid_t pid = 0;
   if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc()) {
     return false;
@@ -76,23 +76,23 @@ bool ImagePlace::daemon_seems_dead() const {
 UniqueFd ImagePlace::lock() const {
   const std::string file = name_ + ".lock";
   UniqueFd fd(
-      ::openat(folder_.fd(), file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+      ::openat(directory_.fd(), file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd) {
-    throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(folder_ / file),
-                       "set XDG_RUNTIME_DIR to a folder of yours with room in it");
+    throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(directory_ / file),
+                       "set XDG_RUNTIME_DIR to a directory of yours with room in it");
   }
   while (::flock(fd.get(), LOCK_EX) != 0) {
     if (errno != EINTR) {
-      throw system_error(ExitCode::kLauncherFailed, errno, "lock " + quote(folder_ / file));
+      throw system_error(ExitCode::kLauncherFailed, errno, "lock " + quote(directory_ / file));
     }
   }
   return fd;
 }
 
-void ImagePlace::make_folder(const std::string& path) {
+void ImagePlace::make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     throw system_error(ExitCode::kLauncherFailed, errno, "make the mount point " + quote(path),
-                       "set XDG_RUNTIME_DIR to a folder of yours with room in it");
+                       "set XDG_RUNTIME_DIR to a directory of yours with room in it");
   }
 }
 

@@ -1,4 +1,4 @@
-// What a user's run-time folder holds about one image, all named STEM-KEY:
+// What a user's run-time directory holds about one image, all named STEM-KEY:
 //   STEM-KEY          the mount point
 //   STEM-KEY.pid      a link whose target is the process id of the mount's daemon
 //   STEM-KEY.lock     held (flock) by the start that is making a mount
@@ -11,7 +11,7 @@
 #include <string>
 
 #include "launcher/image_search.h"
-#include "launcher/runtime_folder.h"
+#include "launcher/runtime_directory.h"
 #include "support/unique_fd.h"
 
 namespace pyram::launcher {
@@ -39,9 +39,9 @@ struct Found {
 
 class ImagePlace {
  public:
-  ImagePlace(const RuntimeFolder& folder, const ChosenImage& image);
+  ImagePlace(const RuntimeDirectory& directory, const ChosenImage& image);
 
-  [[nodiscard]] const RuntimeFolder& folder() const { return folder_; }
+  [[nodiscard]] const RuntimeDirectory& directory() const { return directory_; }
   // The mount point's name and path.
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const std::string& path() const { return path_; }
@@ -52,7 +52,7 @@ class ImagePlace {
   [[nodiscard]] Found open_mount() const;
   // Whether anything is mounted there.
   [[nodiscard]] bool is_mounted() const;
-  // Remembers who serves the mount. Not doing so (0, or a full folder) costs nothing but that.
+  // Remembers who serves the mount. Not doing so (0, or a full directory) costs nothing but that.
   void note_daemon(pid_t daemon) const;
 
   // Waits until no other start is making a mount of this image. Throws Error.
@@ -62,8 +62,8 @@ class ImagePlace {
   [[nodiscard]] std::string namespace_path() const { return path_ + ".ns"; }
 
   // Throws Error. REQUIRES: the lock.
-  void make_mount_point() const { make_folder(path_); }
-  void make_namespace_mount_point() const { make_folder(namespace_path()); }
+  void make_mount_point() const { make_directory(path_); }
+  void make_namespace_mount_point() const { make_directory(namespace_path()); }
 
   // REQUIRES: the lock, and that open_mount() said ENOTCONN: nobody serves the mount any more, so
   // whatever still uses it gets nothing but errors already. Throws Error.
@@ -74,10 +74,10 @@ class ImagePlace {
 
  private:
   [[nodiscard]] bool daemon_seems_dead() const;
-  static void make_folder(const std::string& path);
+  static void make_directory(const std::string& path);
   void unmount() const;
 
-  const RuntimeFolder& folder_;
+  const RuntimeDirectory& directory_;
   std::string name_;
   std::string path_;
 };

@@ -18,7 +18,7 @@ namespace {
 constexpr std::string_view kSuffix = ".sqfs";
 constexpr std::size_t kLongestStem = 64;
 
-std::string_view folder_of(std::string_view path) {
+std::string_view directory_of(std::string_view path) {
   const std::size_t slash = path.rfind('/');
   return slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
 }
@@ -27,13 +27,13 @@ std::string_view name_of_file(std::string_view path) { return path.substr(path.r
 
 // The default image of the build tree that this program lies in, if it lies in one.
 std::optional<std::string> build_tree_image(const Executable& self) {
-  const std::string folder = self.folder();
-  const std::string_view build = folder_of(folder_of(folder));
-  if (name_of_file(folder) != "bin" || name_of_file(build) != "build") return std::nullopt;
+  const std::string directory = self.directory();
+  const std::string_view build = directory_of(directory_of(directory));
+  if (name_of_file(directory) != "bin" || name_of_file(build) != "build") return std::nullopt;
   return std::string(build).append("/images/default.sqfs");
 }
 
-// A folder's name made of the file's: colons would end a loader's search path, and the rest is
+// A directory's name made of the file's: colons would end a loader's search path, and the rest is
 // for the person who reads `mount`.
 std::string stem_of(std::string_view path) {
   std::string_view name = name_of_file(path);
@@ -73,11 +73,11 @@ std::optional<ChosenImage> open_image(const std::string& path, bool must_be_read
   return image;
 }
 
-void add_names(const std::string& folder, std::vector<std::string>& names) {
+void add_names(const std::string& directory, std::vector<std::string>& names) {
   struct Close {
     void operator()(DIR* open) const { ::closedir(open); }
   };
-  const std::unique_ptr<DIR, Close> open(::opendir(folder.c_str()));
+  const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
   if (!open) return;
   while (const dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe)
     const std::string_view name = static_cast<const char*>(entry->d_name);
@@ -87,12 +87,12 @@ void add_names(const std::string& folder, std::vector<std::string>& names) {
 }
 
 [[noreturn]] void report_missing_name(std::string_view name,
-                                      const std::vector<std::string>& folders, bool named) {
+                                      const std::vector<std::string>& directories, bool named) {
   std::vector<std::string> names;
   std::string places;
-  for (const std::string& folder : folders) {
-    add_names(folder, names);
-    places.append(places.empty() ? "" : ", ").append(folder);
+  for (const std::string& directory : directories) {
+    add_names(directory, names);
+    places.append(places.empty() ? "" : ", ").append(directory);
   }
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
@@ -109,11 +109,11 @@ void add_names(const std::string& folder, std::vector<std::string>& names) {
 
 }  // namespace
 
-std::vector<std::string> image_folders(const Executable& self) {
-  std::vector<std::string> folders;
-  const auto add = [&](std::string folder) {
-    if (std::find(folders.begin(), folders.end(), folder) == folders.end()) {
-      folders.push_back(std::move(folder));
+std::vector<std::string> image_directories(const Executable& self) {
+  std::vector<std::string> directories;
+  const auto add = [&](std::string directory) {
+    if (std::find(directories.begin(), directories.end(), directory) == directories.end()) {
+      directories.push_back(std::move(directory));
     }
   };
   // Only absolute values: the specification of these variables says to ignore others.
@@ -123,13 +123,13 @@ std::vector<std::string> image_folders(const Executable& self) {
     add(*home + "/.local/share/pyram/images");
   }
   // A pyram installed under another prefix brings its images there.
-  if (const std::string folder = self.folder(); name_of_file(folder) == "bin") {
-    const std::string prefix(folder_of(folder));
+  if (const std::string directory = self.directory(); name_of_file(directory) == "bin") {
+    const std::string prefix(directory_of(directory));
     if (!build_tree_image(self)) add(prefix + "/share/pyram/images");
   }
   add("/usr/local/share/pyram/images");
   add("/usr/share/pyram/images");
-  return folders;
+  return directories;
 }
 
 ChosenImage find_image(const std::optional<std::string_view>& wanted, const Executable& self) {
@@ -144,13 +144,13 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
       if (auto image = open_image(*path)) return *std::move(image);
     }
   }
-  const std::vector<std::string> folders = image_folders(self);
-  for (const std::string& folder : folders) {
-    const std::string path = folder + '/' + name + std::string(kSuffix);
+  const std::vector<std::string> directories = image_directories(self);
+  for (const std::string& directory : directories) {
+    const std::string path = directory + '/' + name + std::string(kSuffix);
     // HOME may well be somebody else's, after a change of user that kept the environment.
     if (auto image = open_image(path, false)) return *std::move(image);
   }
-  report_missing_name(name, folders, wanted.has_value());
+  report_missing_name(name, directories, wanted.has_value());
 }
 
 }  // namespace pyram::launcher

@@ -7,7 +7,7 @@
 
 #include "launcher/extraction.h"
 #include "launcher/namespace_mount.h"
-#include "launcher/runtime_folder.h"
+#include "launcher/runtime_directory.h"
 #include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
@@ -20,12 +20,12 @@ namespace {
 // An idle time of a second or two may end between a mount's readiness and our first look at it.
 constexpr int kAttempts = 5;
 
-// Everything that finds or makes content in this user's run-time folder.
+// Everything that finds or makes content in this user's run-time directory.
 class Backends {
  public:
-  Backends(const RuntimeFolder& folder, const ChosenImage& image, const Settings& settings,
+  Backends(const RuntimeDirectory& directory, const ChosenImage& image, const Settings& settings,
            const Executable& self)
-      : image_(image), settings_(settings), self_(self), place_(folder, image) {}
+      : image_(image), settings_(settings), self_(self), place_(directory, image) {}
 
   [[nodiscard]] std::optional<Root> find() {
     if (allows(Backend::kUser) || allows(Backend::kFuse) || allows(Backend::kRoot)) {
@@ -91,7 +91,7 @@ class Backends {
   }
 
   [[nodiscard]] std::vector<std::string> command(const std::string& mount_point) const {
-    return mount_command(image_, settings_, self_, mount_point, place_.folder().shared());
+    return mount_command(image_, settings_, self_, mount_point, place_.directory().shared());
   }
 
   [[nodiscard]] Root fuse_mount() const {
@@ -171,8 +171,8 @@ Root provide_root(const ChosenImage& image, const Settings& settings, const Exec
     if (auto root = system_mount(image)) return *std::move(root);
   }
   if (settings.backend != Backend::kSystem) {
-    if (const auto folder = RuntimeFolder::find()) {
-      if (auto root = Backends(*folder, image, settings, self).find()) return *std::move(root);
+    if (const auto directory = RuntimeDirectory::find()) {
+      if (auto root = Backends(*directory, image, settings, self).find()) return *std::move(root);
     }
   }
   if (settings.backend == Backend::kSystem || settings.backend == Backend::kUser) {
@@ -180,8 +180,8 @@ Root provide_root(const ChosenImage& image, const Settings& settings, const Exec
                 "there is no " + std::string(name_of(*settings.backend)) + " mount of " +
                     quote(image.path) + ", and PYRAM_BACKEND allows nothing else; unset it");
   }
-  const RuntimeFolder folder = RuntimeFolder::find_or_make();
-  return Backends(folder, image, settings, self).make();
+  const RuntimeDirectory directory = RuntimeDirectory::find_or_make();
+  return Backends(directory, image, settings, self).make();
 }
 
 }  // namespace pyram::launcher

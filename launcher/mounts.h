@@ -1,4 +1,4 @@
-// From an image to a folder that has its content: the ways of kBackends, in order.
+// From an image to a directory that has its content: the ways of kBackends, in order.
 //
 // Whatever an earlier start left is looked for first. Otherwise the first start makes a mount
 // while it holds a lock; the others wait for the lock and then find the mount. A mount that was

@@ -38,7 +38,8 @@ struct Note {
 
 std::optional<Note> read_note(const ImagePlace& place, ino_t origin) {
   const std::string name = note_name(place, origin);
-  const UniqueFd fd(::openat(place.folder().fd(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  const UniqueFd fd(
+      ::openat(place.directory().fd(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd) return std::nullopt;
   std::array<char, 64> buffer{};
   const ssize_t size = ::read(fd.get(), buffer.data(), buffer.size());
@@ -57,38 +58,39 @@ std::optional<Note> read_note(const ImagePlace& place, ino_t origin) {
 }
 
 void write_note(const ImagePlace& place, const std::string& name, const std::string& text) {
-  const int folder = place.folder().fd();
+  const int directory = place.directory().fd();
   const std::string temporary = name + ".new";
-  const UniqueFd fd(::openat(folder, temporary.c_str(),
+  const UniqueFd fd(::openat(directory, temporary.c_str(),
                              O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
-      ::renameat(folder, temporary.c_str(), folder, name.c_str()) != 0) {
-    throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(place.folder() / name));
+      ::renameat(directory, temporary.c_str(), directory, name.c_str()) != 0) {
+    throw system_error(ExitCode::kLauncherFailed, errno,
+                       "write " + quote(place.directory() / name));
   }
 }
 
-// Joining a mount namespace moves the working folder to its root.
-class KeptWorkingFolder {
+// Joining a mount namespace moves the working directory to its root.
+class KeptWorkingDirectory {
  public:
-  KeptWorkingFolder() : folder_(open_path(".")), path_(path_of(folder_.get(), ".")) {}
+  KeptWorkingDirectory() : directory_(open_path(".")), path_(path_of(directory_.get(), ".")) {}
 
-  // Goes back: by path, so that it is the folder as the joined namespace has it; by descriptor
+  // Goes back: by path, so that it is the directory as the joined namespace has it; by descriptor
   // where no path leads there (it was deleted).
   void restore() const {
     struct stat before {};
     struct stat after {};
-    if (::fstat(folder_.get(), &before) != 0) return;
+    if (::fstat(directory_.get(), &before) != 0) return;
     if (::chdir(path_.c_str()) == 0 && ::stat(".", &after) == 0 && after.st_ino == before.st_ino &&
         after.st_dev == before.st_dev) {
       return;
     }
-    if (::fchdir(folder_.get()) != 0) {
+    if (::fchdir(directory_.get()) != 0) {
       throw system_error(ExitCode::kLauncherFailed, errno, "go back to " + quote(path_));
     }
   }
 
  private:
-  UniqueFd folder_;
+  UniqueFd directory_;
   std::string path_;
 };
 
@@ -112,13 +114,13 @@ std::optional<Root> join_namespace_mount(const ImagePlace& place) {
   Found found = open_root(place.namespace_path(), process + "/root");
   if (!found.root) return std::nullopt;
 
-  const KeptWorkingFolder folder;
+  const KeptWorkingDirectory directory;
   if (::setns(users.get(), CLONE_NEWUSER) != 0) return std::nullopt;
   if (::setns(mounts.get(), CLONE_NEWNS) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno,
                        "join the namespace of the mount on " + quote(place.namespace_path()));
   }
-  folder.restore();
+  directory.restore();
   return std::move(found.root);
 }
 
@@ -140,7 +142,7 @@ pid_t make_namespace_mount(const ImagePlace& place,
 void forget_namespace_mount(const ImagePlace& place, pid_t daemon) {
   for (const std::string& path : {std::string(kOwnMountNamespace), namespace_path(daemon)}) {
     if (const auto origin = inode_of(path.c_str())) {
-      ::unlinkat(place.folder().fd(), note_name(place, *origin).c_str(), 0);
+      ::unlinkat(place.directory().fd(), note_name(place, *origin).c_str(), 0);
     }
   }
 }

@@ -22,7 +22,7 @@
 
 namespace pyram::launcher {
 
-// Joins the namespaces of the running mount, if there is one, and stays in the working folder.
+// Joins the namespaces of the running mount, if there is one, and stays in the working directory.
 // Afterwards the mount is at place.namespace_path(). Throws Error only when it went wrong half way.
 [[nodiscard]] std::optional<Root> join_namespace_mount(const ImagePlace& place);
 

@@ -29,25 +29,25 @@ struct File {
   std::uint64_t size = 0;
 };
 
-struct CloseFolder {
+struct CloseDirectory {
   void operator()(DIR* open) const { ::closedir(open); }
 };
 
-void list_files(const std::string& folder, std::vector<File>& files) {
-  const std::unique_ptr<DIR, CloseFolder> open(::opendir(folder.c_str()));
-  if (!open) throw system_error(ExitCode::kLauncherFailed, errno, "list " + quote(folder));
-  std::vector<std::string> folders;
+void list_files(const std::string& directory, std::vector<File>& files) {
+  const std::unique_ptr<DIR, CloseDirectory> open(::opendir(directory.c_str()));
+  if (!open) throw system_error(ExitCode::kLauncherFailed, errno, "list " + quote(directory));
+  std::vector<std::string> directories;
   while (const dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe)
     const std::string name = static_cast<const char*>(entry->d_name);
     if (name == "." || name == "..") continue;
     struct stat status {};
     if (::fstatat(::dirfd(open.get()), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    if (S_ISDIR(status.st_mode)) folders.push_back(folder + '/' + name);
+    if (S_ISDIR(status.st_mode)) directories.push_back(directory + '/' + name);
     if (S_ISREG(status.st_mode)) {
-      files.push_back({folder + '/' + name, static_cast<std::uint64_t>(status.st_size)});
+      files.push_back({directory + '/' + name, static_cast<std::uint64_t>(status.st_size)});
     }
   }
-  for (const std::string& child : folders) list_files(child, files);
+  for (const std::string& child : directories) list_files(child, files);
 }
 
 // What the reading processes share with the one that shows the progress.

@@ -61,11 +61,11 @@ void raise_limits() {
 }
 
 // pyram-mount as it has to run: with nothing of the caller's. A daemon that keeps a pipe's end open
-// would have its reader wait for ever, and the caller's folder stays removable and unmountable (all
-// our paths are absolute). `ready` and `errors` (for stderr) may be -1.
+// would have its reader wait for ever, and the caller's directory stays removable and unmountable
+// (all our paths are absolute). `ready` and `errors` (for stderr) may be -1.
 Program program_of(const std::vector<std::string>& arguments, int ready, int errors) {
   Program program{.arguments = arguments,
-                  .folder = "/",
+                  .directory = "/",
                   .descriptors = {{DescriptorCopy::kNull, STDIN_FILENO},
                                   {DescriptorCopy::kNull, STDOUT_FILENO},
                                   {errors, STDERR_FILENO}},

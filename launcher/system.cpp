@@ -10,15 +10,15 @@
 
 namespace pyram::launcher {
 
-std::optional<std::string> read_link(const char* path, int folder) {
+std::optional<std::string> read_link(const char* path, int directory) {
   std::array<char, PATH_MAX> buffer;
-  const ssize_t size = ::readlinkat(folder, path, buffer.data(), buffer.size());
+  const ssize_t size = ::readlinkat(directory, path, buffer.data(), buffer.size());
   if (size < 0) return std::nullopt;
   return std::string(buffer.data(), static_cast<std::size_t>(size));
 }
 
-UniqueFd open_path(const char* path, int flags, int folder) {
-  return UniqueFd(::openat(folder, path, O_PATH | O_CLOEXEC | flags));
+UniqueFd open_path(const char* path, int flags, int directory) {
+  return UniqueFd(::openat(directory, path, O_PATH | O_CLOEXEC | flags));
 }
 
 std::string path_of(int fd, const std::string& fallback) {

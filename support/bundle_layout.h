@@ -8,7 +8,7 @@ namespace pyram {
 // Where an image may begin in a bundle: at a whole page.
 inline constexpr std::uint64_t kBundleAlignment = 4096;
 
-// The folder of the image that holds the application.
+// The directory of the image that holds the application.
 inline constexpr char kBundleApplication[] = "app";
 
 // The bundle's first argument when it is to be the daemon.

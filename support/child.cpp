@@ -74,7 +74,7 @@ int PreparedProgram::become() noexcept {
     if (::dup2(copy.from, copy.to) < 0) return errno;
   }
   if (program_.resets_signals) reset_signals();
-  if (!program_.folder.empty() && ::chdir(program_.folder.c_str()) != 0) return errno;
+  if (!program_.directory.empty() && ::chdir(program_.directory.c_str()) != 0) return errno;
   const char* const path = program_.path.empty() ? argv_[0] : program_.path.c_str();
   ::execve(path, argv_.data(), program_.environment ? envp_.data() : environ);
   return errno;

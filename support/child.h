@@ -56,7 +56,7 @@ struct Program {
   std::vector<std::string> arguments;
   std::string path{};                                     // arguments[0] when empty; not PATH.
   std::optional<std::vector<std::string>> environment{};  // "NAME=value"; ours when not given.
-  std::string folder{};                                   // Where it runs; ours when empty.
+  std::string directory{};                                // Where it runs; ours when empty.
   std::vector<DescriptorCopy> descriptors{};              // In any order; each `to` once.
   bool closes_others = false;  // It gets none of ours but 0, 1, 2 and those above.
   bool resets_signals = false;

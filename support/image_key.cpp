@@ -6,7 +6,7 @@ namespace pyram {
 namespace {
 
 // FNV-1a, 64 bits (offset basis and prime from its published definition). Nobody gains from a
-// collision: the folder that the key names belongs to the user or to root.
+// collision: the directory that the key names belongs to the user or to root.
 class Fnv1a {
  public:
   void add(std::string_view bytes) {

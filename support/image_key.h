@@ -8,7 +8,7 @@
 
 namespace pyram {
 
-// The folder that root's mounts are registered in: KEY is a symbolic link to the mount point.
+// The directory that root's mounts are registered in: KEY is a symbolic link to the mount point.
 inline constexpr char kSystemMountRegistry[] = "/run/pyram/by-image";
 
 // 16 hexadecimal digits, made from the file's canonical path, inode number, size and time of

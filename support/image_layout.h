@@ -15,7 +15,7 @@ inline constexpr char kInterpreter[] = "bin/pypy3";
 // glibc's dynamic loader. Its file name is what `ps` and `top` show, hence not ld-linux's own.
 inline constexpr char kLoader[] = "lib/pyram/loader/pypy3";
 
-// The interpreter's real program file, and the folder of every shared library that is not an
+// The interpreter's real program file, and the directory of every shared library that is not an
 // extension module; started as
 //   kLoader --argv0 ROOT/kInterpreter --library-path ROOT/kLibraries ROOT/kProgram ARG...
 inline constexpr char kProgram[] = "lib/pyram/pypy3";

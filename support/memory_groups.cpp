@@ -76,15 +76,15 @@ MemoryGroups::MemoryGroups(std::string_view root) noexcept {
       unified = line.substr(second + 1);
     } else if (lists(controllers, "memory")) {
       // The kernel has a controller in one version only.
-      if (set_folder(root, "/sys/fs/cgroup/memory", line.substr(second + 1))) version_ = 1;
+      if (set_directory(root, "/sys/fs/cgroup/memory", line.substr(second + 1))) version_ = 1;
       return;
     }
   }
-  if (unified && set_folder(root, "/sys/fs/cgroup", *unified)) version_ = 2;
+  if (unified && set_directory(root, "/sys/fs/cgroup", *unified)) version_ = 2;
 }
 
-bool MemoryGroups::set_folder(std::string_view root, std::string_view hierarchy,
-                              std::string_view group) noexcept {
+bool MemoryGroups::set_directory(std::string_view root, std::string_view hierarchy,
+                                 std::string_view group) noexcept {
   constexpr std::size_t kLongestFileName = 64;
   while (group.ends_with('/')) group.remove_suffix(1);
   root_size_ = root.size() + hierarchy.size();

@@ -42,15 +42,15 @@ class MemoryGroups {
   [[nodiscard]] bool go_up() noexcept;
 
  private:
-  [[nodiscard]] bool set_folder(std::string_view root, std::string_view hierarchy,
-                                std::string_view group) noexcept;
+  [[nodiscard]] bool set_directory(std::string_view root, std::string_view hierarchy,
+                                   std::string_view group) noexcept;
   // The beginning of a file of the current group, as much as `buffer` takes.
   [[nodiscard]] std::optional<std::string_view> text(std::string_view file,
                                                      std::span<char> buffer) noexcept;
 
   int version_ = 0;
-  std::size_t root_size_ = 0;            // Of the hierarchy's root, a beginning of `path_`.
-  std::size_t size_ = 0;                 // Of the current group's folder, without a '/' at the end.
+  std::size_t root_size_ = 0;  // Of the hierarchy's root, a beginning of `path_`.
+  std::size_t size_ = 0;       // Of the current group's directory, without a '/' at the end.
   std::array<char, PATH_MAX + 1> path_;  // Filled as far as `size_` says.
 };
 

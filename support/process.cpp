@@ -57,14 +57,14 @@ std::optional<std::filesystem::path> find_program(std::string_view name) {
                : std::nullopt;
   }
   const char* variable = std::getenv("PATH");
-  // The folders of the system are looked in as well: administrators' tools are often not in a
+  // The directories of the system are looked in as well: administrators' tools are often not in a
   // plain user's PATH, and PATH may be empty.
-  std::string folders = variable != nullptr ? variable : "";
-  folders += ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-  for (std::size_t begin = 0; begin <= folders.size();) {
-    const std::size_t end = std::min(folders.find(':', begin), folders.size());
+  std::string directories = variable != nullptr ? variable : "";
+  directories += ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+  for (std::size_t begin = 0; begin <= directories.size();) {
+    const std::size_t end = std::min(directories.find(':', begin), directories.size());
     if (end > begin) {
-      std::filesystem::path candidate = folders.substr(begin, end - begin);
+      std::filesystem::path candidate = directories.substr(begin, end - begin);
       candidate /= name;
       if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     }
@@ -86,7 +86,7 @@ Outcome run(const Command& command) {
   Program what{.arguments = command.arguments,
                .path = *program,
                .environment = command.environment,
-               .folder = command.folder.value_or(""),
+               .directory = command.directory.value_or(""),
                .descriptors = {{DescriptorCopy::kNull, STDIN_FILENO}}};
   if (command.quiet) {
     what.descriptors.push_back({output.writer.get(), STDOUT_FILENO});

@@ -14,7 +14,7 @@ namespace pyram {
 struct Command {
   std::vector<std::string> arguments;                     // arguments[0] is looked up in PATH.
   std::optional<std::vector<std::string>> environment{};  // "NAME=value"; ours when not given.
-  std::optional<std::filesystem::path> folder{};          // Where it runs; ours when not given.
+  std::optional<std::filesystem::path> directory{};       // Where it runs; ours when not given.
   bool quiet = true;  // Output is captured; otherwise stdout and stderr are ours.
 };
 

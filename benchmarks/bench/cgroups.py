@@ -22,7 +22,7 @@ _FILES = {  # what is set: (controller, file of version 1, file of version 2)
 
 
 class Group:
-    """A cgroup that exists from __enter__ to __exit__, one folder per controller in version 1.
+    """A cgroup that exists from __enter__ to __exit__, one directory per controller in version 1.
 
     `settings`: read_bps in bytes a second, cpu in cores, memory in bytes. `first` and `last` are
     the shell commands that make it and take it away, for whoever repeats a run by hand."""
@@ -34,84 +34,84 @@ class Group:
         if V2:
             available = (BASE / "cgroup.subtree_control").read_text().split()
             absent = [c for c in controllers if {"blkio": "io"}.get(c, c) not in available]
-            self.folders = {controller: BASE / name for controller in controllers}
+            self.directories = {controller: BASE / name for controller in controllers}
         else:
             absent = [c for c in controllers if not (BASE / c / "cgroup.procs").exists()]
-            self.folders = {controller: BASE / controller / name for controller in controllers}
+            self.directories = {controller: BASE / controller / name for controller in controllers}
         if absent:
             raise Missing(f"the cgroup controllers {', '.join(absent)} are not to be had here")
 
-        folders = sorted({str(folder) for folder in self.folders.values()})
-        self.first = [f"mkdir {folder}" for folder in folders]
+        directories = sorted({str(directory) for directory in self.directories.values()})
+        self.first = [f"mkdir {directory}" for directory in directories]
         self.first += [f"echo {shlex.quote(_written(what, value))} >{self._file(what)}"
                        for what, value in settings.items()]
-        self.last = [f"rmdir {folder}" for folder in folders]
+        self.last = [f"rmdir {directory}" for directory in directories]
 
     def _file(self, what):
         controller, old, new = _FILES[what]
-        return self.folders[controller] / (new if V2 else old)
+        return self.directories[controller] / (new if V2 else old)
 
     def __enter__(self):
-        for folder in set(self.folders.values()):
+        for directory in set(self.directories.values()):
             with contextlib.suppress(OSError):  # of a run that was killed
-                folder.rmdir()
+                directory.rmdir()
         sh("; ".join(["set -e", *self.first]))
         return self
 
     def __exit__(self, *_):
-        for folder in set(self.folders.values()):
+        for directory in set(self.directories.values()):
             for _ in range(200):  # a daemon that was just told to go needs a moment to be gone
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
+                    directory.rmdir()
                     break
                 time.sleep(0.02)
 
     def inside(self, command):
         """The command, entering the group first."""
-        entries = " && ".join(f"echo $$ > {folder}/cgroup.procs"
-                              for folder in sorted(set(self.folders.values())))
+        entries = " && ".join(f"echo $$ > {directory}/cgroup.procs"
+                              for directory in sorted(set(self.directories.values())))
         return Command(f"{entries} && {command.script}", command.environment)
 
     def bytes_read(self):
         """What the group's processes had read from our disk so far."""
-        folder, disk = self.folders["blkio"], disk_of(WORK)
+        directory, disk = self.directories["blkio"], disk_of(WORK)
         if V2:
-            for line in (folder / "io.stat").read_text().splitlines():
+            for line in (directory / "io.stat").read_text().splitlines():
                 if line.startswith(disk + " "):
                     return int(dict(p.split("=") for p in line.split()[1:])["rbytes"])
             return 0
-        for line in (folder / "blkio.throttle.io_service_bytes").read_text().splitlines():
+        for line in (directory / "blkio.throttle.io_service_bytes").read_text().splitlines():
             if line.startswith(f"{disk} Read"):
                 return int(line.split()[2])
         return 0
 
     def memory(self):
         """Bytes charged to the group now: all of them, and by kind."""
-        folder = self.folders["memory"]
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        directory = self.directories["memory"]
+        stat = dict(line.split() for line in (directory / "memory.stat").read_text().splitlines())
         if V2:
-            used = int((folder / "memory.current").read_text())
+            used = int((directory / "memory.current").read_text())
             kinds = {"private": int(stat["anon"]), "page cache": int(stat["file"])
                      - int(stat["shmem"]), "tmpfs": int(stat["shmem"]),
                      "kernel": int(stat.get("kernel", 0))}
         else:
-            used = int((folder / "memory.usage_in_bytes").read_text())
+            used = int((directory / "memory.usage_in_bytes").read_text())
             shmem = int(stat.get("shmem", 0))
             kinds = {"private": int(stat["rss"]), "page cache": int(stat["cache"]) - shmem,
                      "tmpfs": shmem,
-                     "kernel": int((folder / "memory.kmem.usage_in_bytes").read_text())}
+                     "kernel": int((directory / "memory.kmem.usage_in_bytes").read_text())}
         return used, kinds
 
     def peak(self):
         name = "memory.peak" if V2 else "memory.max_usage_in_bytes"
         with contextlib.suppress(OSError):
-            return int((self.folders["memory"] / name).read_text())
+            return int((self.directories["memory"] / name).read_text())
         return 0
 
     def reset_peak(self):
         name = "memory.peak" if V2 else "memory.max_usage_in_bytes"
         with contextlib.suppress(OSError):
-            (self.folders["memory"] / name).write_text("0")
+            (self.directories["memory"] / name).write_text("0")
 
 
 def _written(what, value):

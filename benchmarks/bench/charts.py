@@ -57,12 +57,12 @@ def _ratios(record, works, leave_out=()):
     return names, lines
 
 
-def draw(results, folder):
+def draw(results, directory):
     """All charts that the figures suffice for; returns {suite: [paths]}."""
     suites, drawn = results["suites"], {}
 
     def chart(suite, name, title, label, columns, lines, stacked=False):
-        path = _draw(folder / f"{name}.svg", title, label, columns, lines, stacked)
+        path = _draw(directory / f"{name}.svg", title, label, columns, lines, stacked)
         if path:
             drawn.setdefault(suite, []).append(path)
 

@@ -46,7 +46,7 @@ class Contender:
         """Leaves nothing mounted and nothing running, whatever state it was in."""
 
     def root(self):
-        """The folder in which the tree is seen once mounted; None where there is none."""
+        """The directory in which the tree is seen once mounted; None where there is none."""
         return None
 
     def warm(self, arguments):
@@ -87,7 +87,7 @@ class Same(Contender):
 
 
 class _Mounted(Contender):
-    """Something mounted on a folder of its own under build/bench/mnt."""
+    """Something mounted on a directory of its own under build/bench/mnt."""
 
     mounts = True
 
@@ -146,7 +146,7 @@ class SquashfuseLl(_Mounted):
 
 
 class PyramMount(_Mounted):
-    """The daemon by itself: the mounted PyPy started as the folder's is, without the launcher."""
+    """The daemon by itself: the mounted PyPy started as the directory's is, without the launcher."""
 
     name, title = "pyram-mount", "pyram-mount, PyPy started without the launcher"
 
@@ -280,8 +280,8 @@ def _needs(what):
         raise Missing(limits()[what])
 
 
-def _is_mounted(folder):
-    return any(line.split()[4] == str(folder)
+def _is_mounted(directory):
+    return any(line.split()[4] == str(directory)
                for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 

@@ -11,7 +11,7 @@ from .results import (PRECISE, agreement, by_hand, errors, matrices, number, pla
 from .targets import NOT_MEASURED, judged
 
 DOCUMENT = PROJECT / "docs" / "benchmarks.md"
-FOLDER = PROJECT / "docs" / "benchmarks"
+DIRECTORY = PROJECT / "docs" / "benchmarks"
 
 _HEAD = """# Benchmarks
 
@@ -31,7 +31,7 @@ first column).
 """
 
 _BY_HAND = """The commands that were timed stand below each table. They are typed in the project's
-folder, as root, one shell for a table; `benchmarks/run` has made what they run from, in
+directory, as root, one shell for a table; `benchmarks/run` has made what they run from, in
 `build/bench`. Before a cold try nothing is mounted (of this image under `/run/pyram` neither:
 `pyram` would use it), and
 `sync; echo 3 >/proc/sys/vm/drop_caches; for p in mount umount tar xz; do $p --version; done`;
@@ -212,11 +212,11 @@ def _commands(record):
 
 def publish(results):
     """Writes the figures, the charts and the document into docs/. Returns the document's path."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1).replace(str(PROJECT) + "/", "")
-    (FOLDER / "results.json").write_text(text + "\n")
+    (DIRECTORY / "results.json").write_text(text + "\n")
     try:
-        drawn = charts.draw(results, FOLDER)
+        drawn = charts.draw(results, DIRECTORY)
     except Missing as reason:
         drawn = {}
         print(f"no charts: {reason}")
@@ -236,7 +236,7 @@ def publish(results):
         section += [f"- {note}" for note in record["notes"]]
         section += [f"- left out: {what}: {why}" for what, why in record["gaps"].items()]
         parts.append("\n".join(section) + "\n\n" + _commands(record))
-    # A run-time folder has to be an absolute path.
+    # A run-time directory has to be an absolute path.
     text = "\n".join(parts).replace(f"XDG_RUNTIME_DIR={PROJECT}/", "XDG_RUNTIME_DIR=$PWD/")
     DOCUMENT.write_text(text.replace(str(PROJECT) + "/", "").rstrip() + "\n")
     return DOCUMENT

@@ -1,4 +1,4 @@
-"""The machine: folders, caches, what we are allowed to do here, and what the machine is."""
+"""The machine: directories, caches, what we are allowed to do here, and what the machine is."""
 
 import os
 import platform

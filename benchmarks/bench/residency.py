@@ -38,11 +38,11 @@ def cached(path):
 
 
 def cached_tree(root):
-    """Bytes of all regular files below a folder in the page cache, each inode once."""
+    """Bytes of all regular files below a directory in the page cache, each inode once."""
     seen, total = set(), 0
-    for folder, _, names in os.walk(root):
+    for directory, _, names in os.walk(root):
         for name in names:
-            path = os.path.join(folder, name)
+            path = os.path.join(directory, name)
             found = os.lstat(path)
             if stat.S_ISREG(found.st_mode) and found.st_ino not in seen:
                 seen.add(found.st_ino)

@@ -15,22 +15,22 @@ NOT_PYPYS = ("debconf", "dpkg", "libpython3", "python3-minimal", "python3.", "py
              "libacl1", "libselinux1", "libmd0", "libpcre2", "libdb5", "libuuid1")
 
 
-def _fetch_packages(folder):
+def _fetch_packages(directory):
     """Debian's packages, checked by apt against Debian's keys, through a private apt root."""
     need("apt-get", "apt")
     for name in ("state/lists/partial", "cache/archives/partial", "etc"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "status").touch()
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    (directory / "status").touch()
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (folder / "etc/sources.list").write_text(
+    (directory / "etc/sources.list").write_text(
         f"deb [signed-by={keyring}] http://deb.debian.org/debian {SUITE} main\n")
     machine = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True,
                              check=True).stdout.strip()
-    configuration = folder / "apt.conf"
+    configuration = directory / "apt.conf"
     configuration.write_text(
-        f'Dir "{folder}"; Dir::State "{folder}/state"; Dir::State::status "{folder}/status";\n'
-        f'Dir::Cache "{folder}/cache"; Dir::Etc "{folder}/etc"; Dir::Etc::trusted "-";\n'
-        f'Dir::Etc::sourcelist "{folder}/etc/sources.list"; Dir::Etc::sourceparts "-";\n'
+        f'Dir "{directory}"; Dir::State "{directory}/state"; Dir::State::status "{directory}/status";\n'
+        f'Dir::Cache "{directory}/cache"; Dir::Etc "{directory}/etc"; Dir::Etc::trusted "-";\n'
+        f'Dir::Etc::sourcelist "{directory}/etc/sources.list"; Dir::Etc::sourceparts "-";\n'
         'Dir::Etc::trustedparts "-"; APT::Sandbox::User "root"; Acquire::Languages "none";\n'
         f'APT::Architecture "{machine}"; APT::Architectures {{"{machine}";}};\n'
         'APT::Install-Recommends "false";\n')
@@ -42,7 +42,7 @@ def _fetch_packages(folder):
         if done.returncode != 0:
             raise Missing(f"apt-get {arguments[0]} of {SUITE}'s packages failed: "
                           f"{done.stderr.strip().splitlines()[-1:]}")
-    return folder / "cache/archives"
+    return directory / "cache/archives"
 
 
 def original():
@@ -75,7 +75,7 @@ def interpreter_of_original(usr):
 
 
 def interpreter_of_image(root):
-    """The image's PyPy under that folder, started exactly as pyram starts it."""
+    """The image's PyPy under that directory, started exactly as pyram starts it."""
     return [f"{root}/lib/pyram/loader/pypy3", "--argv0", f"{root}/bin/pypy3",
             "--library-path", f"{root}/lib/pyram", f"{root}/lib/pyram/pypy3"]
 

@@ -1,6 +1,6 @@
-// Decompression of a block, a cache hit, a look-up in a folder: what every request is made of.
+// Decompression of a block, a cache hit, a look-up in a directory: what every request is made of.
 //
-// On the image that PYRAM_IMAGE names, or build/images/default.sqfs in the current folder.
+// On the image that PYRAM_IMAGE names, or build/images/default.sqfs in the current directory.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -34,8 +34,8 @@ pyram::InodeRef find(std::string_view path) {
 
 // The interpreter's library: the largest file of every image, and the first to be read.
 pyram::InodeRef library() {
-  const auto folder = find(pyram::layout::kLibraries);
-  for (auto listing = image().open_listing(folder);;) {
+  const auto directory = find(pyram::layout::kLibraries);
+  for (auto listing = image().open_listing(directory);;) {
     const auto entry = Image::next_entry(listing);
     if (!entry) std::abort();
     if (entry->name.starts_with("libpypy3")) return entry->inode;
@@ -75,8 +75,8 @@ void cache_hit(benchmark::State& state) {
 BENCHMARK(cache_hit)->ThreadRange(1, 2)->UseRealTime();
 
 void look_up(benchmark::State& state, const char* name) {
-  const auto folder = find(std::string(pyram::layout::kLibraries));
-  for (auto _ : state) benchmark::DoNotOptimize(image().lookup(folder, name));
+  const auto directory = find(std::string(pyram::layout::kLibraries));
+  for (auto _ : state) benchmark::DoNotOptimize(image().lookup(directory, name));
 }
 BENCHMARK_CAPTURE(look_up, found, "libc.so.6");
 BENCHMARK_CAPTURE(look_up, missing, "libmissing.so.6");

@@ -3,7 +3,7 @@
     pyram docs/examples/mysite.py runserver 127.0.0.1:8000
     pyram docs/examples/mysite.py check
 
-It is a WSGI application as well: `gunicorn mysite:application` in this folder, once gunicorn is in
+It is a WSGI application as well: `gunicorn mysite:application` in this directory, once gunicorn is in
 the image or in an environment.
 """
 

@@ -272,14 +272,14 @@ constexpr std::array<Option, 19> kOptions{{
        parsed.is_worker = true;
      }},
     {0, "--extract", "",
-     "Mount nothing: unpack IMAGE as the new folder MOUNTPOINT, in the foreground",
+     "Mount nothing: unpack IMAGE as the new directory MOUNTPOINT, in the foreground",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kExtract); }},
 }};
 
 std::string help_text() {
   constexpr std::size_t kHelpColumn = 30;
   std::string text =
-      "Mounts a SquashFS image on a folder and serves it.\n"
+      "Mounts a SquashFS image on a directory and serves it.\n"
       "Exit codes: 0 done, 1 failed, 2 usage, 3 bad image, 4 bad mount point, 5 FUSE not usable,\n"
       "9 not what was packed.\n"
       "Usage: pyram-mount [OPTIONS] IMAGE MOUNTPOINT\n"

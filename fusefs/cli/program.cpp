@@ -118,7 +118,7 @@ int run(int argc, char** argv) {
       mount(*options);
       break;
     case pyram::Action::kUnmount:
-      pyram::unmount_folder(options->mount_point);
+      pyram::unmount_directory(options->mount_point);
       break;
     case pyram::Action::kExtract:
       extract(*options);

@@ -66,13 +66,13 @@ void write_prometheus(std::string& out, std::string_view name, std::string_view 
 }  // namespace
 
 std::string query_status(const std::filesystem::path& mount_point) {
-  const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder) {
+  const UniqueFd directory(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) {
     throw system_error(ExitCode::kBadMountPoint, errno, "open " + quote(mount_point.native()),
                        errno == ENOTCONN ? "the daemon of this mount is dead; unmount it" : "");
   }
   std::vector<char> answer(kStatusSize + 1);
-  if (::ioctl(folder.get(), kStatusCommand, answer.data()) != 0) {
+  if (::ioctl(directory.get(), kStatusCommand, answer.data()) != 0) {
     throw Error(ExitCode::kBadMountPoint, "cannot ask " + quote(mount_point.native()) +
                                               " for its status: no image is mounted there by "
                                               "pyram-mount; give a mount point");
@@ -81,20 +81,20 @@ std::string query_status(const std::filesystem::path& mount_point) {
 }
 
 void quiesce(const std::filesystem::path& mount_point) {
-  const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (folder) static_cast<void>(::ioctl(folder.get(), kQuiesceCommand));
+  const UniqueFd directory(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory) static_cast<void>(::ioctl(directory.get(), kQuiesceCommand));
 }
 
 void reload_worker(const std::filesystem::path& mount_point) {
   const std::string tried = "cannot reload the daemon of " + quote(mount_point.native()) + ": ";
-  const UniqueFd folder(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder) {
+  const UniqueFd directory(::open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) {
     throw Error(ExitCode::kBadMountPoint,
                 tried + describe_errno(errno) +
                     (errno == ENOTCONN ? "; it is dead: unmount, and mount again" : ""));
   }
   std::vector<char> why(kReloadSize + 1);
-  if (::ioctl(folder.get(), kReloadCommand, why.data()) != 0) {
+  if (::ioctl(directory.get(), kReloadCommand, why.data()) != 0) {
     throw Error(ExitCode::kBadMountPoint,
                 tried + (errno == EPERM ? "only the user who mounted it and root may"
                                         : "no image is mounted there by a pyram-mount that can do "

@@ -45,7 +45,7 @@ struct File {
   InodeRef inode;
   Attributes attributes;
 };
-struct Folder {
+struct Directory {
   fs::path path;
   Attributes attributes;
 };
@@ -56,39 +56,40 @@ struct HardLink {
 
 struct Plan {
   std::vector<File> files;
-  std::vector<Folder> folders;  // Parents before children.
+  std::vector<Directory> directories;  // Parents before children.
   std::vector<HardLink> hard_links;
   std::uint64_t bytes = 0;  // In whole pages, as tmpfs counts.
 };
 
-// Makes folders and symbolic links, and lists the rest. A name that occurs twice is an error of
+// Makes directories and symbolic links, and lists the rest. A name that occurs twice is an error of
 // mkdir, symlink or open (O_EXCL): so nothing is ever written through a link of the image's own.
 class Planner {
  public:
   explicit Planner(const Image& image) : image_(image) {}
 
   Plan plan(const fs::path& root) {
-    make_folder(root, image_.root());
-    for (std::size_t i = 0; i < plan_.folders.size(); ++i) fill(i);
+    make_directory(root, image_.root());
+    for (std::size_t i = 0; i < plan_.directories.size(); ++i) fill(i);
     return std::move(plan_);
   }
 
  private:
-  void make_folder(const fs::path& path, InodeRef inode) {
+  void make_directory(const fs::path& path, InodeRef inode) {
     // One that contains itself would never end.
-    if (!known_folders_.insert(inode).second) {
-      throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
-                                           " is corrupt: a folder lies in two places; copy or build"
-                                           " it again");
+    if (!known_directories_.insert(inode).second) {
+      throw Error(ExitCode::kBadImage,
+                  "the image " + quote(image_.name()) +
+                      " is corrupt: a directory lies in two places; copy or build"
+                      " it again");
     }
-    if (::mkdir(path.c_str(), 0700) != 0) throw cannot("make the folder ", path);
-    plan_.folders.push_back({path, image_.attributes(inode)});
+    if (::mkdir(path.c_str(), 0700) != 0) throw cannot("make the directory ", path);
+    plan_.directories.push_back({path, image_.attributes(inode)});
     inodes_.push_back(inode);
     plan_.bytes += kPage;
   }
 
   void fill(std::size_t index) {
-    const fs::path parent = plan_.folders[index].path;
+    const fs::path parent = plan_.directories[index].path;
     ListingCursor listing = image_.open_listing(inodes_[index]);
     while (const auto entry = Image::next_entry(listing)) {
       if (entry->name == "." || entry->name == ".." || entry->name.find('/') != std::string::npos) {
@@ -101,7 +102,7 @@ class Planner {
 
   void add(const fs::path& path, const DirectoryEntry& entry) {
     if (S_ISDIR(entry.type)) {
-      make_folder(path, entry.inode);
+      make_directory(path, entry.inode);
     } else if (S_ISLNK(entry.type)) {
       const timespec time = time_of(image_.attributes(entry.inode));
       const timespec times[2] = {time, time};
@@ -128,8 +129,8 @@ class Planner {
 
   const Image& image_;
   Plan plan_;
-  std::vector<InodeRef> inodes_;  // Of plan_.folders.
-  std::set<InodeRef> known_folders_;
+  std::vector<InodeRef> inodes_;  // Of plan_.directories.
+  std::set<InodeRef> known_directories_;
   std::unordered_map<std::uint64_t, fs::path> first_names_;
 };
 
@@ -243,9 +244,9 @@ void write_files(const Image& image, const std::vector<File>& files, unsigned th
   if (failure) std::rethrow_exception(failure);
 }
 
-void check_room(const fs::path& folder, std::uint64_t needed, std::uint64_t reserve) {
+void check_room(const fs::path& directory, std::uint64_t needed, std::uint64_t reserve) {
   struct statfs status {};
-  if (::statfs(folder.c_str(), &status) != 0) throw cannot("look at ", folder);
+  if (::statfs(directory.c_str(), &status) != 0) throw cannot("look at ", directory);
   const std::uint64_t room =
       static_cast<std::uint64_t>(status.f_bavail) * static_cast<std::uint64_t>(status.f_bsize);
   const auto in_mib = [](std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; };
@@ -261,7 +262,7 @@ void check_room(const fs::path& folder, std::uint64_t needed, std::uint64_t rese
   }
   if (problem.empty()) return;
   throw Error(ExitCode::kCannotWrite,
-              "cannot unpack into " + quote(folder.parent_path().native()) + ": it takes " +
+              "cannot unpack into " + quote(directory.parent_path().native()) + ": it takes " +
                   in_mib(needed) + ", and " + problem,
               ENOSPC);
 }
@@ -270,15 +271,16 @@ void finish(const Plan& plan) {
   for (const HardLink& link : plan.hard_links) {
     if (::link(link.existing.c_str(), link.added.c_str()) != 0) throw cannot("link ", link.added);
   }
-  // Children first: what is done in a folder changes its time.
+  // Children first: what is done in a directory changes its time.
   // clang 14 doesn't know the library's reversed views. NOLINTNEXTLINE(modernize-loop-convert)
-  for (auto folder = plan.folders.rbegin(); folder != plan.folders.rend(); ++folder) {
-    const timespec times[2] = {time_of(folder->attributes), time_of(folder->attributes)};
+  for (auto directory = plan.directories.rbegin(); directory != plan.directories.rend();
+       ++directory) {
+    const timespec times[2] = {time_of(directory->attributes), time_of(directory->attributes)};
     // Its owner has to be able to remove it again.
-    const mode_t mode = (folder->attributes.mode & 0777) | S_IRWXU;
-    if (::chmod(folder->path.c_str(), mode) != 0 ||
-        ::utimensat(AT_FDCWD, folder->path.c_str(), times, 0) != 0) {
-      throw cannot("write ", folder->path);
+    const mode_t mode = (directory->attributes.mode & 0777) | S_IRWXU;
+    if (::chmod(directory->path.c_str(), mode) != 0 ||
+        ::utimensat(AT_FDCWD, directory->path.c_str(), times, 0) != 0) {
+      throw cannot("write ", directory->path);
     }
   }
 }
@@ -286,9 +288,9 @@ void finish(const Plan& plan) {
 }  // namespace
 
 void extract_image(const fs::path& image_path, std::uint64_t offset, Image::Verify verify,
-                   const fs::path& folder, unsigned threads, std::uint64_t reserve) {
+                   const fs::path& directory, unsigned threads, std::uint64_t reserve) {
   const std::unique_ptr<Image> image = Image::open(image_path, offset, verify);
-  fs::path partial = folder;
+  fs::path partial = directory;
   partial += ".partial";
   std::error_code ignored;
   fs::remove_all(partial, ignored);
@@ -297,7 +299,7 @@ void extract_image(const fs::path& image_path, std::uint64_t offset, Image::Veri
     check_room(partial, plan.bytes, reserve);
     write_files(*image, plan.files, std::max(threads, 1U));
     finish(plan);
-    if (::rename(partial.c_str(), folder.c_str()) != 0) throw cannot("create ", folder);
+    if (::rename(partial.c_str(), directory.c_str()) != 0) throw cannot("create ", directory);
   } catch (...) {
     fs::remove_all(partial, ignored);
     throw;

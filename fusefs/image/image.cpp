@@ -79,7 +79,7 @@ Image::Image(ImageFile file, Verify verify) {
   read_owners();
   open_xattrs();
   // Fails here and not at the first request when the metadata makes no sense at all.
-  if (!S_ISDIR(attributes(root()).mode)) throw_corrupt("its root is not a folder");
+  if (!S_ISDIR(attributes(root()).mode)) throw_corrupt("its root is not a directory");
 }
 
 Inode Image::inode(InodeRef ref) const {
@@ -129,37 +129,37 @@ Attributes Image::attributes(InodeRef ref) const {
   return attributes;
 }
 
-ListingCursor Image::listing_of(const Inode& folder) const {
-  return {.place = MetadataCursor(*metadata_, superblock_.directory_table + folder.listing_block,
-                                  folder.listing_offset),
-          .end = folder.listing_size};
+ListingCursor Image::listing_of(const Inode& directory) const {
+  return {.place = MetadataCursor(*metadata_, superblock_.directory_table + directory.listing_block,
+                                  directory.listing_offset),
+          .end = directory.listing_size};
 }
 
-void Image::jump(ListingCursor& listing, const Inode& folder, std::uint32_t position,
+void Image::jump(ListingCursor& listing, const Inode& directory, std::uint32_t position,
                  std::uint32_t block) const {
   listing.offset = position;
   listing.place =
       MetadataCursor(*metadata_, superblock_.directory_table + block,
-                     (folder.listing_offset + position) % Superblock::kMetadataBlockSize);
+                     (directory.listing_offset + position) % Superblock::kMetadataBlockSize);
 }
 
 ListingCursor Image::open_listing(InodeRef ref, std::uint64_t offset) const {
-  const Inode folder = inode(ref);
-  if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
-  ListingCursor listing = listing_of(folder);
+  const Inode directory = inode(ref);
+  if (!S_ISDIR(directory.attributes.mode)) throw wrong_type(ENOTDIR, "not a directory");
+  ListingCursor listing = listing_of(directory);
   if (offset == 0) return listing;
   // The index has an entry for each metadata block of a long listing: skip what lies before.
-  MetadataCursor index = folder.rest;
-  for (std::uint32_t i = 0; i < folder.index_count; ++i) {
+  MetadataCursor index = directory.rest;
+  for (std::uint32_t i = 0; i < directory.index_count; ++i) {
     const auto raw = index.read<12>();
     const auto position = load_le<std::uint32_t>(raw, 0);
     if (position >= offset) break;
     index.skip(std::uint64_t{load_le<std::uint32_t>(raw, 8)} + 1);
-    jump(listing, folder, position, load_le<std::uint32_t>(raw, 4));
+    jump(listing, directory, position, load_le<std::uint32_t>(raw, 4));
   }
   while (listing.offset < offset && next_entry(listing)) {
   }
-  if (listing.offset != offset) throw wrong_type(EINVAL, "no such place in a folder");
+  if (listing.offset != offset) throw wrong_type(EINVAL, "no such place in a directory");
   return listing;
 }
 
@@ -169,7 +169,7 @@ std::optional<DirectoryEntry> Image::next_entry(ListingCursor& listing) {
     const auto header = listing.place.read<12>();
     listing.in_run = load_le<std::uint32_t>(header, 0);
     // The count is stored less one, and Linux takes 256 at most.
-    if (++listing.in_run == 0 || listing.in_run > 256) throw_corrupt("a folder's entries");
+    if (++listing.in_run == 0 || listing.in_run > 256) throw_corrupt("a directory's entries");
     listing.run_block = load_le<std::uint32_t>(header, 4);
     listing.run_number = load_le<std::uint32_t>(header, 8);
     listing.offset += header.size();
@@ -180,7 +180,7 @@ std::optional<DirectoryEntry> Image::next_entry(ListingCursor& listing) {
   if (name_length > 256) throw_corrupt("a name is too long");
   entry.name.resize(name_length);
   listing.place.read(std::as_writable_bytes(std::span(entry.name)));
-  if (!is_sound_name(entry.name)) throw_corrupt("a folder has an impossible name");
+  if (!is_sound_name(entry.name)) throw_corrupt("a directory has an impossible name");
   entry.inode.value = std::uint64_t{listing.run_block} << 16 | load_le<std::uint16_t>(raw, 0);
   // The difference from the run's number is signed.
   entry.inode_number =
@@ -194,13 +194,13 @@ std::optional<DirectoryEntry> Image::next_entry(ListingCursor& listing) {
 }
 
 std::optional<DirectoryEntry> Image::lookup(InodeRef ref, std::string_view name) const {
-  const Inode folder = inode(ref);
-  if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
-  ListingCursor listing = listing_of(folder);
+  const Inode directory = inode(ref);
+  if (!S_ISDIR(directory.attributes.mode)) throw wrong_type(ENOTDIR, "not a directory");
+  ListingCursor listing = listing_of(directory);
   // Names are sorted, and the index has the first name of each metadata block of the listing.
-  MetadataCursor index = folder.rest;
+  MetadataCursor index = directory.rest;
   std::string first;
-  for (std::uint32_t i = 0; i < folder.index_count; ++i) {
+  for (std::uint32_t i = 0; i < directory.index_count; ++i) {
     const auto raw = index.read<12>();
     const auto position = load_le<std::uint32_t>(raw, 0);
     const std::uint64_t length = std::uint64_t{load_le<std::uint32_t>(raw, 8)} + 1;
@@ -208,7 +208,7 @@ std::optional<DirectoryEntry> Image::lookup(InodeRef ref, std::string_view name)
     first.resize(length);
     index.read(std::as_writable_bytes(std::span(first)));
     if (first > name) break;
-    jump(listing, folder, position, load_le<std::uint32_t>(raw, 4));
+    jump(listing, directory, position, load_le<std::uint32_t>(raw, 4));
   }
   while (std::optional<DirectoryEntry> entry = next_entry(listing)) {
     const int order = entry->name.compare(name);
@@ -219,15 +219,15 @@ std::optional<DirectoryEntry> Image::lookup(InodeRef ref, std::string_view name)
 }
 
 std::optional<InodeRef> Image::parent(InodeRef ref) const {
-  const Inode folder = inode(ref);
-  if (!S_ISDIR(folder.attributes.mode)) throw wrong_type(ENOTDIR, "not a folder");
+  const Inode directory = inode(ref);
+  if (!S_ISDIR(directory.attributes.mode)) throw wrong_type(ENOTDIR, "not a directory");
   if (ref == root()) return ref;
   if (superblock_.export_table == Superblock::kNoTable) return std::nullopt;
-  if (folder.parent_number == 0 || folder.parent_number > superblock_.inode_count) {
-    throw_corrupt("a folder has no parent");
+  if (directory.parent_number == 0 || directory.parent_number > superblock_.inode_count) {
+    throw_corrupt("a directory has no parent");
   }
   return InodeRef{load_le<std::uint64_t>(
-      table_entry(superblock_.export_table, folder.parent_number - 1, 8).read<8>(), 0)};
+      table_entry(superblock_.export_table, directory.parent_number - 1, 8).read<8>(), 0)};
 }
 
 std::string Image::link_target(InodeRef ref) const {
@@ -260,7 +260,7 @@ Block Image::fragment_block(std::uint32_t index) const {
 
 FileMap Image::file_map(InodeRef ref, std::uint64_t block) const {
   Inode file = inode(ref);
-  if (S_ISDIR(file.attributes.mode)) throw wrong_type(EISDIR, "a folder");
+  if (S_ISDIR(file.attributes.mode)) throw wrong_type(EISDIR, "a directory");
   if (!S_ISREG(file.attributes.mode)) throw wrong_type(EINVAL, "not a regular file");
   FileMap map;
   map.file_size = file.attributes.size;
@@ -348,18 +348,18 @@ std::optional<std::string> path_of(const Image& image, InodeRef inode) {
   // An image of any size and any faults is looked through for a line of the log: not for long.
   constexpr int kMostEntries = 100'000;
   constexpr std::size_t kLongestPath = 4096;
-  std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), "/"}};
-  if (inode == image.root()) return folders.front().second;
+  std::vector<std::pair<InodeRef, std::string>> directories = {{image.root(), "/"}};
+  if (inode == image.root()) return directories.front().second;
   try {
-    for (int seen = 0; !folders.empty() && seen < kMostEntries;) {
-      const auto [folder, prefix] = std::move(folders.back());
-      folders.pop_back();
-      ListingCursor listing = image.open_listing(folder);
+    for (int seen = 0; !directories.empty() && seen < kMostEntries;) {
+      const auto [directory, prefix] = std::move(directories.back());
+      directories.pop_back();
+      ListingCursor listing = image.open_listing(directory);
       while (const auto entry = Image::next_entry(listing)) {
         if (entry->inode == inode) return prefix + entry->name;
         if (++seen >= kMostEntries) break;
         if (S_ISDIR(entry->type) && prefix.size() < kLongestPath) {
-          folders.emplace_back(entry->inode, prefix + entry->name + "/");
+          directories.emplace_back(entry->inode, prefix + entry->name + "/");
         }
       }
     }

@@ -25,7 +25,7 @@
 
 namespace pyram {
 
-// A place in a folder's listing, to go on from without searching. A plain value.
+// A place in a directory's listing, to go on from without searching. A plain value.
 struct ListingCursor {
   MetadataCursor place;
   std::uint64_t offset = 0;  // In the listing; what a listing is asked to go on from.
@@ -62,14 +62,15 @@ class Image {
 
   [[nodiscard]] Attributes attributes(InodeRef inode) const;
 
-  // Both: ENOTDIR where `folder` is none.
-  [[nodiscard]] std::optional<DirectoryEntry> lookup(InodeRef folder, std::string_view name) const;
+  // Both: ENOTDIR where `directory` is none.
+  [[nodiscard]] std::optional<DirectoryEntry> lookup(InodeRef directory,
+                                                     std::string_view name) const;
   // From `offset` on, which is 0 or an entry's next_offset. "." and ".." are not listed.
-  [[nodiscard]] ListingCursor open_listing(InodeRef folder, std::uint64_t offset = 0) const;
+  [[nodiscard]] ListingCursor open_listing(InodeRef directory, std::uint64_t offset = 0) const;
   // The next entry, nothing at the end.
   [[nodiscard]] static std::optional<DirectoryEntry> next_entry(ListingCursor& listing);
-  // The folder that `folder` lies in; nothing where the image has no index of inodes.
-  [[nodiscard]] std::optional<InodeRef> parent(InodeRef folder) const;
+  // The directory that `directory` lies in; nothing where the image has no index of inodes.
+  [[nodiscard]] std::optional<InodeRef> parent(InodeRef directory) const;
 
   // EINVAL where `link` is none.
   [[nodiscard]] std::string link_target(InodeRef link) const;
@@ -98,10 +99,10 @@ class Image {
 
  private:
   [[nodiscard]] Inode inode(InodeRef ref) const;
-  // At the first entry. REQUIRES: `folder` is one.
-  [[nodiscard]] ListingCursor listing_of(const Inode& folder) const;
+  // At the first entry. REQUIRES: `directory` is one.
+  [[nodiscard]] ListingCursor listing_of(const Inode& directory) const;
   // To where the index says that a metadata block of the listing begins.
-  void jump(ListingCursor& listing, const Inode& folder, std::uint32_t position,
+  void jump(ListingCursor& listing, const Inode& directory, std::uint32_t position,
             std::uint32_t block) const;
   [[nodiscard]] MetadataCursor table_entry(std::uint64_t index_position, std::uint64_t index,
                                            std::uint32_t entry_size) const;

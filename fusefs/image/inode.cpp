@@ -40,7 +40,7 @@ void read_file(Inode& inode, bool is_extended) {
   if (inode.attributes.size > std::uint64_t{1} << 62) throw_corrupt("a file is too large");
 }
 
-void read_folder(Inode& inode, bool is_extended) {
+void read_directory(Inode& inode, bool is_extended) {
   std::uint32_t size = 0;
   if (is_extended) {
     const auto raw = inode.rest.read<24>();
@@ -115,7 +115,7 @@ Inode read_inode(MetadataCursor cursor) {
       read_file(inode, is_extended);
       break;
     case S_IFDIR:
-      read_folder(inode, is_extended);
+      read_directory(inode, is_extended);
       break;
     case S_IFLNK:
       read_link(inode, is_extended);

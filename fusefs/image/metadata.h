@@ -1,5 +1,5 @@
-// SquashFS metadata: blocks of 8 KiB, compressed one by one, that inodes, folders and tables are
-// packed into without regard to block borders.
+// SquashFS metadata: blocks of 8 KiB, compressed one by one, that inodes, directories and tables
+// are packed into without regard to block borders.
 //
 // Every position and length comes from the image and is checked before it is used.
 #pragma once

@@ -34,7 +34,7 @@ const char* find_fault(const Superblock& super, std::uint16_t block_log) {
   }
   if (super.root_inode >> 16 >= super.directory_table - super.inode_table ||
       (super.root_inode & 0xffff) >= Superblock::kMetadataBlockSize) {
-    return "its root folder lies outside of it";
+    return "its root directory lies outside of it";
   }
   if (!index_fits(super, super.id_table, super.id_count, 4)) return "its table of owners is cut";
   if (super.fragment_count != 0 &&

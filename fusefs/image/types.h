@@ -1,4 +1,4 @@
-// What the image reader speaks of: inodes, folder entries, blocks and where a file's bytes lie.
+// What the image reader speaks of: inodes, directory entries, blocks and where a file's bytes lie.
 // Plain values without any behaviour that could fail.
 #pragma once
 

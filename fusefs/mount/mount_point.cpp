@@ -32,9 +32,9 @@ constexpr char kDevice[] = "/dev/fuse";
 constexpr char kType[] = "fuse.pyram";
 constexpr char kFusermount[] = "fusermount3";
 
-Error bad_mount_point(const fs::path& folder, std::string_view why) {
+Error bad_mount_point(const fs::path& directory, std::string_view why) {
   return {ExitCode::kBadMountPoint,
-          "cannot mount on " + quote(folder.native()) + ": " + std::string(why)};
+          "cannot mount on " + quote(directory.native()) + ": " + std::string(why)};
 }
 
 // mountinfo writes white space and backslashes as \OOO.
@@ -52,30 +52,31 @@ std::string unescape(std::string_view text) {
   return result;
 }
 
-bool is_empty_folder(const fs::path& folder) {
+bool is_empty_directory(const fs::path& directory) {
   std::error_code error;
-  const fs::directory_iterator first(folder, error);
+  const fs::directory_iterator first(directory, error);
   return error || first == fs::directory_iterator();
 }
 
-UnmountResult unmount_by_helper(const fs::path& folder, bool detach) {
+UnmountResult unmount_by_helper(const fs::path& directory, bool detach) {
   Command command{.arguments = {kFusermount, "-u"}};
   if (detach) command.arguments.emplace_back("-z");
-  command.arguments.insert(command.arguments.end(), {"--", folder.native()});
+  command.arguments.insert(command.arguments.end(), {"--", directory.native()});
   const Outcome outcome = run(command);
   if (outcome.ok()) return UnmountResult::kDone;
   const std::string said = outcome.last_line();
   if (said.find(describe_errno(EBUSY)) != std::string::npos) return UnmountResult::kBusy;
   if (said.find("not found") != std::string::npos) return UnmountResult::kNotMounted;
-  throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(folder.native()) + ": " + said);
+  throw Error(ExitCode::kBadMountPoint,
+              "cannot unmount " + quote(directory.native()) + ": " + said);
 }
 
 // `flags`: 0, MNT_EXPIRE or MNT_DETACH.
-UnmountResult unmount_resolved(const fs::path& folder, int flags) {
-  if (::umount2(folder.c_str(), UMOUNT_NOFOLLOW | flags) == 0) return UnmountResult::kDone;
+UnmountResult unmount_resolved(const fs::path& directory, int flags) {
+  if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW | flags) == 0) return UnmountResult::kDone;
   switch (errno) {
     case EPERM:
-      return unmount_by_helper(folder, flags == MNT_DETACH);
+      return unmount_by_helper(directory, flags == MNT_DETACH);
     case EBUSY:
     case EAGAIN:
       return UnmountResult::kBusy;
@@ -83,42 +84,43 @@ UnmountResult unmount_resolved(const fs::path& folder, int flags) {
     case ENOENT:
       return UnmountResult::kNotMounted;
     default:
-      throw system_error(ExitCode::kBadMountPoint, errno, "unmount " + quote(folder.native()));
+      throw system_error(ExitCode::kBadMountPoint, errno, "unmount " + quote(directory.native()));
   }
 }
 
 // Whether a FUSE file system is mounted there and its daemon is gone. The kernel answers much out
 // of its caches even then, but not this.
-bool is_dead_mount(const fs::path& folder) {
+bool is_dead_mount(const fs::path& directory) {
   struct statfs status {};
-  return ::statfs(folder.c_str(), &status) != 0 && errno == ENOTCONN;
+  return ::statfs(directory.c_str(), &status) != 0 && errno == ENOTCONN;
 }
 
-// The folder, ready to be mounted on.
+// The directory, ready to be mounted on.
 fs::path prepare(const MountRequest& request) {
   // Nobody can use a mount whose daemon died. There may be several, one above the other.
-  while (is_dead_mount(request.folder)) {
-    const fs::path stale = resolve_mount_point(request.folder);
+  while (is_dead_mount(request.directory)) {
+    const fs::path stale = resolve_mount_point(request.directory);
     if (unmount_resolved(stale, MNT_DETACH) != UnmountResult::kDone) {
       throw bad_mount_point(stale, "the daemon of an earlier mount died; unmount it");
     }
   }
   struct stat status {};
-  if (::stat(request.folder.c_str(), &status) != 0) {
-    if (errno == ENOENT) throw bad_mount_point(request.folder, "it does not exist; create it");
-    throw bad_mount_point(request.folder, describe_errno(errno));
+  if (::stat(request.directory.c_str(), &status) != 0) {
+    if (errno == ENOENT) throw bad_mount_point(request.directory, "it does not exist; create it");
+    throw bad_mount_point(request.directory, describe_errno(errno));
   }
   if (!S_ISDIR(status.st_mode)) {
-    throw bad_mount_point(request.folder, "it is not a folder; give an empty folder");
+    throw bad_mount_point(request.directory, "it is not a directory; give an empty directory");
   }
-  fs::path folder = resolve_mount_point(request.folder);
-  if (const auto mounted = find_mount(folder); mounted && mounted->type == kType) {
-    throw bad_mount_point(folder, quote(mounted->source) + " is mounted there already; unmount it");
+  fs::path directory = resolve_mount_point(request.directory);
+  if (const auto mounted = find_mount(directory); mounted && mounted->type == kType) {
+    throw bad_mount_point(directory,
+                          quote(mounted->source) + " is mounted there already; unmount it");
   }
-  if (!request.nonempty && !is_empty_folder(folder)) {
-    throw bad_mount_point(folder, "it is not empty; give an empty folder");
+  if (!request.nonempty && !is_empty_directory(directory)) {
+    throw bad_mount_point(directory, "it is not empty; give an empty directory");
   }
-  return folder;
+  return directory;
 }
 
 UniqueFd open_device() {
@@ -136,14 +138,14 @@ UniqueFd open_device() {
 }
 
 // Throws nothing but an errno value.
-int mount_directly(const MountRequest& request, const fs::path& folder, int device) {
+int mount_directly(const MountRequest& request, const fs::path& directory, int device) {
   std::string data = "fd=" + std::to_string(device) +
                      ",rootmode=40000,user_id=" + std::to_string(::getuid()) +
                      ",group_id=" + std::to_string(::getgid()) + ",default_permissions";
   if (request.allow_other) data += ",allow_other";
   unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV;
   if (request.no_exec) flags |= MS_NOEXEC;
-  if (::mount(request.source.c_str(), folder.c_str(), kType, flags, data.c_str()) == 0) {
+  if (::mount(request.source.c_str(), directory.c_str(), kType, flags, data.c_str()) == 0) {
     return 0;
   }
   return errno;
@@ -181,7 +183,7 @@ UniqueFd receive_descriptor(int socket) {
 
 // fusermount3 mounts for us and hands the open /dev/fuse back over a socket whose number it finds
 // in _FUSE_COMMFD: its interface with every FUSE library.
-UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
+UniqueFd mount_by_helper(const MountRequest& request, const fs::path& directory) {
   const std::optional<fs::path> helper = find_program(kFusermount);
   if (!helper) {
     throw Error(ExitCode::kNoFuse, std::string("cannot mount: ") + kFusermount +
@@ -203,8 +205,8 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
   const std::string variable = "_FUSE_COMMFD=" + std::to_string(theirs.get());
   std::string path = "PATH=";
   if (const char* value = std::getenv("PATH")) path += value;
-  const std::array<const char*, 6> arguments = {kFusermount, "-o",           options.c_str(),
-                                                "--",        folder.c_str(), nullptr};
+  const std::array<const char*, 6> arguments = {kFusermount,       "-o",   options.c_str(), "--",
+                                                directory.c_str(), nullptr};
   const std::array<const char*, 3> environment = {variable.c_str(), path.c_str(), nullptr};
   const pid_t child = ::fork();
   if (child < 0) {
@@ -229,7 +231,7 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& folder) {
   while (!said.empty() && said.back() == '\n') said.pop_back();
   if (const std::size_t line = said.rfind('\n'); line != std::string::npos) said.erase(0, line + 1);
   if (said.empty()) said = std::string(kFusermount) + " failed without a word";
-  throw Error(ExitCode::kNoFuse, "cannot mount on " + quote(folder.native()) + ": " + said);
+  throw Error(ExitCode::kNoFuse, "cannot mount on " + quote(directory.native()) + ": " + said);
 }
 
 // Of /proc/self/mountinfo, as it stands there: place and source are escaped.
@@ -263,10 +265,10 @@ void for_each_mount(Action&& action) {
 
 }  // namespace
 
-std::optional<MountEntry> find_mount(const fs::path& folder) {
+std::optional<MountEntry> find_mount(const fs::path& directory) {
   std::optional<MountEntry> found;
   for_each_mount([&](const MountLine& line) {
-    if (unescape(line.place) != folder.native()) return;
+    if (unescape(line.place) != directory.native()) return;
     found = MountEntry{.device = std::string(line.device),
                        .type = std::string(line.type),
                        .source = unescape(line.source)};
@@ -274,33 +276,33 @@ std::optional<MountEntry> find_mount(const fs::path& folder) {
   return found;
 }
 
-fs::path resolve_mount_point(const fs::path& folder) {
+fs::path resolve_mount_point(const fs::path& directory) {
   std::error_code error;
-  fs::path resolved = fs::canonical(folder, error);
+  fs::path resolved = fs::canonical(directory, error);
   if (!error) return resolved;
   // A dead mount cannot be looked into, but what it lies in can.
-  fs::path absolute = fs::absolute(folder, error).lexically_normal();
+  fs::path absolute = fs::absolute(directory, error).lexically_normal();
   if (!absolute.has_filename()) absolute = absolute.parent_path();
   const fs::path parent = fs::canonical(absolute.parent_path(), error);
   return error ? absolute : parent / absolute.filename();
 }
 
-MountPoint::MountPoint(fs::path folder, UniqueFd device)
-    : folder_(std::move(folder)), device_(std::move(device)) {
-  if (const auto entry = find_mount(folder_)) mount_device_ = entry->device;
+MountPoint::MountPoint(fs::path directory, UniqueFd device)
+    : directory_(std::move(directory)), device_(std::move(device)) {
+  if (const auto entry = find_mount(directory_)) mount_device_ = entry->device;
 }
 
 MountPoint MountPoint::mount(const MountRequest& request) {
-  const fs::path folder = prepare(request);
+  const fs::path directory = prepare(request);
   UniqueFd device = open_device();
   // Whoever has CAP_SYS_ADMIN may mount, in a user namespace of his own too: only trying tells.
-  const int error_number = mount_directly(request, folder, device.get());
-  if (error_number == 0) return {folder, std::move(device)};
+  const int error_number = mount_directly(request, directory, device.get());
+  if (error_number == 0) return {directory, std::move(device)};
   if (error_number != EPERM && error_number != EACCES) {
-    throw system_error(ExitCode::kNoFuse, error_number, "mount on " + quote(folder.native()));
+    throw system_error(ExitCode::kNoFuse, error_number, "mount on " + quote(directory.native()));
   }
   device.reset();
-  return {folder, mount_by_helper(request, folder)};
+  return {directory, mount_by_helper(request, directory)};
 }
 
 bool MountPoint::is_connected() const {
@@ -311,7 +313,7 @@ bool MountPoint::is_connected() const {
 bool MountPoint::is_mounted() const {
   // Without a connection our file system is gone, and its number may be another one's by now.
   if (!is_connected()) return false;
-  const auto entry = find_mount(folder_);
+  const auto entry = find_mount(directory_);
   return entry && entry->device == mount_device_;
 }
 
@@ -323,38 +325,38 @@ bool MountPoint::is_mounted_here() const {
 
 UnmountResult MountPoint::unmount() const {
   if (!is_mounted()) return UnmountResult::kNotMounted;
-  return unmount_resolved(folder_, 0);
+  return unmount_resolved(directory_, 0);
 }
 
 UnmountResult MountPoint::expire() const {
   if (!is_mounted()) return UnmountResult::kNotMounted;
-  const bool done = ::umount2(folder_.c_str(), UMOUNT_NOFOLLOW | MNT_EXPIRE) == 0;
+  const bool done = ::umount2(directory_.c_str(), UMOUNT_NOFOLLOW | MNT_EXPIRE) == 0;
   return done ? UnmountResult::kDone : UnmountResult::kBusy;
 }
 
 void MountPoint::detach() const {
-  if (is_mounted()) unmount_resolved(folder_, MNT_DETACH);
+  if (is_mounted()) unmount_resolved(directory_, MNT_DETACH);
 }
 
-void unmount_folder(const fs::path& folder) {
-  const fs::path resolved = resolve_mount_point(folder);
+void unmount_directory(const fs::path& directory) {
+  const fs::path resolved = resolve_mount_point(directory);
   const auto entry = find_mount(resolved);
   if (!entry || !entry->type.starts_with("fuse")) {
     throw Error(ExitCode::kBadMountPoint,
-                "cannot unmount " + quote(folder.native()) + ": no image is mounted there");
+                "cannot unmount " + quote(directory.native()) + ": no image is mounted there");
   }
   const bool dead = is_dead_mount(resolved);
   if (!dead) quiesce(resolved);
   const UnmountResult result = unmount_resolved(resolved, dead ? MNT_DETACH : 0);
   if (result == UnmountResult::kBusy) {
-    throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(folder.native()) +
+    throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(directory.native()) +
                                               ": programs use it; end them first (fuser -vm " +
-                                              quote(folder.native()) + " shows them)");
+                                              quote(directory.native()) + " shows them)");
   }
   // fusermount3 says of another user's mount that it isn't there.
   const auto left = find_mount(resolved);
   if (result == UnmountResult::kNotMounted && left && left->device == entry->device) {
-    throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(folder.native()) +
+    throw Error(ExitCode::kBadMountPoint, "cannot unmount " + quote(directory.native()) +
                                               ": only the user who mounted it and root may");
   }
 }

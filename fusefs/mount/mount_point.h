@@ -1,4 +1,5 @@
-// Mounting and unmounting: the folder, the kernel and fusermount3, but nothing of FUSE's protocol.
+// Mounting and unmounting: the directory, the kernel and fusermount3, but nothing of FUSE's
+// protocol.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +11,7 @@
 namespace pyram {
 
 struct MountRequest {
-  std::filesystem::path folder;
+  std::filesystem::path directory;
   std::string source;  // What `mount` and `df` show: the image's path.
   bool allow_other = false;
   bool nonempty = false;
@@ -23,15 +24,15 @@ enum class UnmountResult { kDone, kBusy, kNotMounted };
 class MountPoint {
  public:
   // Mounts read-only with nosuid,nodev,default_permissions; directly where we may, else through
-  // fusermount3. A dead daemon's mount on the folder is replaced.
-  // Throws Error: kBadMountPoint (missing, no folder, not empty, in use), kNoFuse.
+  // fusermount3. A dead daemon's mount on the directory is replaced.
+  // Throws Error: kBadMountPoint (missing, no directory, not empty, in use), kNoFuse.
   [[nodiscard]] static MountPoint mount(const MountRequest& request);
 
   // The open /dev/fuse of the mount, to serve it by.
   [[nodiscard]] int device() const { return device_.get(); }
 
   // Absolute, without links.
-  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+  [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
 
   // Unmounts where nobody uses it. Throws Error when the attempt itself fails.
   UnmountResult unmount() const;
@@ -43,19 +44,19 @@ class MountPoint {
   // Whether the kernel still has the file system: somewhere it is mounted or in use, which may be
   // in another mount namespace.
   [[nodiscard]] bool is_connected() const;
-  // Whether it is mounted on a folder of our own mount namespace: on any (a copy of it, made by
+  // Whether it is mounted on a directory of our own mount namespace: on any (a copy of it, made by
   // `mount --bind`, counts too). Throws Error where /proc can't be read.
   [[nodiscard]] bool is_mounted_here() const;
 
-  // Takes it out of the folder tree; who uses it keeps it until he is done, and is served.
+  // Takes it out of the directory tree; who uses it keeps it until he is done, and is served.
   void detach() const;
 
  private:
-  MountPoint(std::filesystem::path folder, UniqueFd device);
+  MountPoint(std::filesystem::path directory, UniqueFd device);
   // Whether what is mounted there is ours still.
   [[nodiscard]] bool is_mounted() const;
 
-  std::filesystem::path folder_;
+  std::filesystem::path directory_;
   UniqueFd device_;
   std::string mount_device_;  // "MAJOR:MINOR"; nobody else's while our connection lives.
 };
@@ -66,13 +67,13 @@ struct MountEntry {
   std::string type;
   std::string source;
 };
-// What is mounted on a folder (absolute, without links), the last where several are.
-[[nodiscard]] std::optional<MountEntry> find_mount(const std::filesystem::path& folder);
+// What is mounted on a directory (absolute, without links), the last where several are.
+[[nodiscard]] std::optional<MountEntry> find_mount(const std::filesystem::path& directory);
 
 // The absolute path of a mount point, links resolved; works where the mount's daemon is dead too.
-[[nodiscard]] std::filesystem::path resolve_mount_point(const std::filesystem::path& folder);
+[[nodiscard]] std::filesystem::path resolve_mount_point(const std::filesystem::path& directory);
 
 // `pyram-mount --unmount`. Throws Error (kBadMountPoint) where it is in use or not a mount of ours.
-void unmount_folder(const std::filesystem::path& folder);
+void unmount_directory(const std::filesystem::path& directory);
 
 }  // namespace pyram

@@ -54,7 +54,7 @@ bool restrict_by_landlock() {
   if (version < 1) return false;
   constexpr unsigned kRightsOfVersion1 = 13;
   unsigned rights = kRightsOfVersion1;
-  if (version >= 2) ++rights;  // Linking to other folders.
+  if (version >= 2) ++rights;  // Linking to other directories.
   if (version >= 3) ++rights;  // Truncating.
   if (version >= 5) ++rights;  // ioctl on devices.
   LandlockRules rules;

@@ -109,17 +109,17 @@ struct Operations {
   }
 
   static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
-    answer(request, parent, [&](FileSystem& fs, InodeRef folder) {
+    answer(request, parent, [&](FileSystem& fs, InodeRef directory) {
       const std::string_view wanted = name;
       std::optional<InodeRef> found;
       // Only an NFS server asks for these two, by node number.
       if (wanted == ".") {
-        found = folder;
+        found = directory;
       } else if (wanted == "..") {
-        found = fs.image_.parent(folder);
-      } else if (const auto entry = fs.image_.lookup(folder, wanted)) {
+        found = fs.image_.parent(directory);
+      } else if (const auto entry = fs.image_.lookup(directory, wanted)) {
         found = entry->inode;
-        if (fs.recorder_ != nullptr) fs.recorder_->note_name(folder, entry->name, *found);
+        if (fs.recorder_ != nullptr) fs.recorder_->note_name(directory, entry->name, *found);
       }
       fuse_entry_param entry{};
       entry.entry_timeout = kForever;  // Node 0: the name does not exist, and never will.
@@ -165,7 +165,7 @@ struct Operations {
   template <bool kPlus>
   static void list(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
                    fuse_file_info*) {
-    answer(request, node, [&](FileSystem& fs, InodeRef folder) {
+    answer(request, node, [&](FileSystem& fs, InodeRef directory) {
       constexpr std::size_t kLargest = std::size_t{64} * 1024;
       std::vector<char> buffer(std::min(size, kLargest));
       std::size_t used = 0;
@@ -185,12 +185,12 @@ struct Operations {
         // Node 0: the kernel takes these two for listing only.
         fuse_entry_param entry{};
         entry.attr.st_mode = S_IFDIR;
-        const auto dot = place == 0 ? folder : fs.image_.parent(folder).value_or(folder);
+        const auto dot = place == 0 ? directory : fs.image_.parent(directory).value_or(directory);
         entry.attr.st_ino = fs.image_.attributes(dot).inode_number;
         if (!add(place == 0 ? "." : "..", entry, place + 1)) break;
       }
       if (place >= 2) {
-        ListingCursor listing = fs.listings_.take(fs.image_, folder, place - 2);
+        ListingCursor listing = fs.listings_.take(fs.image_, directory, place - 2);
         for (;;) {
           const ListingCursor before = listing;
           const std::optional<DirectoryEntry> found = Image::next_entry(listing);
@@ -198,7 +198,7 @@ struct Operations {
           fuse_entry_param entry{};
           if constexpr (kPlus) {
             if (fs.recorder_ != nullptr) {
-              fs.recorder_->note_name(folder, found->name, found->inode);
+              fs.recorder_->note_name(directory, found->name, found->inode);
             }
             entry = entry_of(fs, found->inode);
           } else {
@@ -206,7 +206,7 @@ struct Operations {
             entry.attr.st_ino = found->inode_number;
           }
           if (!add(found->name.c_str(), entry, found->next_offset + 2)) {
-            fs.listings_.put(folder, before);
+            fs.listings_.put(directory, before);
             break;
           }
         }

@@ -1,4 +1,4 @@
-// Where listings of folders stopped, so that the next request for one goes on there instead of
+// Where listings of directories stopped, so that the next request for one goes on there instead of
 // searching its place from the start: 50,000 names take some 500 requests.
 #pragma once
 
@@ -14,23 +14,23 @@ namespace pyram {
 class ListingCache {
  public:
   // Takes the cursor out, or opens one.
-  [[nodiscard]] ListingCursor take(const Image& image, InodeRef folder, std::uint64_t offset) {
+  [[nodiscard]] ListingCursor take(const Image& image, InodeRef directory, std::uint64_t offset) {
     if (offset > 0) {
       const std::lock_guard lock(mutex_);
       for (auto entry = recent_.begin(); entry != recent_.end(); ++entry) {
-        if (entry->folder != folder || entry->cursor.offset != offset) continue;
+        if (entry->directory != directory || entry->cursor.offset != offset) continue;
         ListingCursor cursor = std::move(entry->cursor);
         recent_.erase(entry);
         return cursor;
       }
     }
-    return image.open_listing(folder, offset);
+    return image.open_listing(directory, offset);
   }
 
-  void put(InodeRef folder, ListingCursor cursor) {
+  void put(InodeRef directory, ListingCursor cursor) {
     if (cursor.offset >= cursor.end) return;
     const std::lock_guard lock(mutex_);
-    recent_.push_front({folder, std::move(cursor)});
+    recent_.push_front({directory, std::move(cursor)});
     if (recent_.size() > kEntries) recent_.pop_back();
   }
 
@@ -42,7 +42,7 @@ class ListingCache {
  private:
   static constexpr std::size_t kEntries = 16;
   struct Entry {
-    InodeRef folder;
+    InodeRef directory;
     ListingCursor cursor;
   };
   std::mutex mutex_;

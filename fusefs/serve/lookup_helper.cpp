@@ -18,11 +18,11 @@
 namespace pyram {
 namespace {
 
-void list_folder(const std::string& path) {
-  const UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+void list_directory(const std::string& path) {
+  const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // As much as the daemon answers at once: the names that follow are looked up when wanted.
   std::array<char, std::size_t{64} << 10> entries;
-  if (folder) ::syscall(SYS_getdents64, folder.get(), entries.data(), entries.size());
+  if (directory) ::syscall(SYS_getdents64, directory.get(), entries.data(), entries.size());
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ void LookupHelper::answer_all(int socket, std::string& path) {
     // Whether it worked is for the daemon to find out.
     struct stat status {};
     if (Question{name[0]} == Question::kList) {
-      list_folder(path);
+      list_directory(path);
     } else {
       static_cast<void>(::lstat(path.c_str(), &status));
     }

@@ -1,9 +1,9 @@
 // A child process that looks names up in our own mount.
 //
 // The kernel takes data for its cache only of inodes that it knows, and it learns of them when
-// somebody looks them up or lists their folder. The daemon must not do that itself: a process that
-// waits for its own answer cannot die and keeps the connection open for ever. The child has no part
-// of the connection, so when the daemon dies, its wait ends.
+// somebody looks them up or lists their directory. The daemon must not do that itself: a process
+// that waits for its own answer cannot die and keeps the connection open for ever. The child has no
+// part of the connection, so when the daemon dies, its wait ends.
 #pragma once
 
 #include <sys/types.h>
@@ -31,11 +31,11 @@ class LookupHelper {
 
   [[nodiscard]] pid_t child() const { return child_; }
 
-  // Have the child look `path` up, or list the beginning of the folder `path` with what READDIRPLUS
-  // says of everything in it, and return when it did; paths are relative to the mount point. Return
-  // false when there is no child any more.
+  // Have the child look `path` up, or list the beginning of the directory `path` with what
+  // READDIRPLUS says of everything in it, and return when it did; paths are relative to the mount
+  // point. Return false when there is no child any more.
   bool look_up(const std::string& path) { return ask(Question::kLookUp, path); }
-  bool list(const std::string& folder) { return ask(Question::kList, folder); }
+  bool list(const std::string& directory) { return ask(Question::kList, directory); }
 
  private:
   enum class Question : char { kLookUp = 'u', kList = 'l' };

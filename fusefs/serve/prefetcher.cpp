@@ -235,19 +235,19 @@ void Prefetcher::sort_by_block(std::vector<Job>& jobs) {
 }
 
 const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path) const {
-  const auto folder = find_path(image_, parent_of(path));
-  if (!folder) return nullptr;
-  const auto entry = image_.lookup(*folder, std::string_view(path).substr(path.rfind('/') + 1));
+  const auto directory = find_path(image_, parent_of(path));
+  if (!directory) return nullptr;
+  const auto entry = image_.lookup(*directory, std::string_view(path).substr(path.rfind('/') + 1));
   if (!entry || !S_ISREG(entry->type)) return nullptr;
   File& file = plan.files.emplace_back(File{entry->inode, &path, {}});
-  if (image_.attributes(*folder).size <= kListingLimit) file.folder = folder;
+  if (image_.attributes(*directory).size <= kListingLimit) file.directory = directory;
   return &file;
 }
 
 bool Prefetcher::make_known(const File& file) {
   const std::lock_guard lock(known_mutex_);
-  if (file.folder) {
-    return !known_.insert(*file.folder).second || lookup_helper_->list(parent_of(*file.path));
+  if (file.directory) {
+    return !known_.insert(*file.directory).second || lookup_helper_->list(parent_of(*file.path));
   }
   return !known_.insert(file.inode).second || lookup_helper_->look_up(*file.path);
 }
@@ -285,17 +285,17 @@ std::vector<HotGroup> whole_image(const Image& image) {
     HotRange range;
   };
   std::vector<File> files;
-  std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), ""}};
+  std::vector<std::pair<InodeRef, std::string>> directories = {{image.root(), ""}};
   std::set<InodeRef> known = {image.root()};
-  while (!folders.empty()) {
-    const auto [folder, prefix] = std::move(folders.back());
-    folders.pop_back();
-    ListingCursor listing = image.open_listing(folder);
+  while (!directories.empty()) {
+    const auto [directory, prefix] = std::move(directories.back());
+    directories.pop_back();
+    ListingCursor listing = image.open_listing(directory);
     while (auto entry = Image::next_entry(listing)) {
       if (!known.insert(entry->inode).second) continue;
       const std::string path = prefix + entry->name;
       if (S_ISDIR(entry->type)) {
-        folders.emplace_back(entry->inode, path + "/");
+        directories.emplace_back(entry->inode, path + "/");
       } else if (S_ISREG(entry->type)) {
         const FileMap map = image.file_map(entry->inode, 0);
         const Block& first = map.blocks.empty() ? map.fragment : map.blocks.front();

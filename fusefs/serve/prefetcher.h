@@ -62,11 +62,11 @@ class Prefetcher {
   void stop(std::function<void()> then);
 
  private:
-  // A file that is fetched, and the folder that it lies in where listing that is no great work.
+  // A file that is fetched, and the directory that it lies in where listing that is no great work.
   struct File {
     InodeRef inode;
     const std::string* path = nullptr;  // The group's.
-    std::optional<InodeRef> folder;
+    std::optional<InodeRef> directory;
   };
   // One block's part of a range.
   struct Job {
@@ -118,7 +118,7 @@ class Prefetcher {
 
   std::mutex
       known_mutex_;  // Guards known_, and the lookup_helper's questions. Taken before mutex_.
-  std::set<InodeRef> known_;  // Files looked up, and folders listed.
+  std::set<InodeRef> known_;  // Files looked up, and directories listed.
 
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;

@@ -7,9 +7,9 @@
 
 namespace pyram {
 
-void Recorder::note_name(InodeRef folder, const std::string& name, InodeRef inode) {
+void Recorder::note_name(InodeRef directory, const std::string& name, InodeRef inode) {
   const std::lock_guard lock(mutex_);
-  names_.try_emplace(inode, Name{folder, name});
+  names_.try_emplace(inode, Name{directory, name});
 }
 
 void Recorder::note_read(InodeRef file, std::uint64_t offset, std::uint64_t length) {
@@ -40,12 +40,12 @@ void Recorder::add(Part& part, std::uint64_t from, std::uint64_t to) {
 
 std::string Recorder::path_of(InodeRef inode) const {
   std::string path;
-  // No folder lies deeper than this in an image that is sound.
+  // No directory lies deeper than this in an image that is sound.
   for (int depth = 0; depth < 256; ++depth) {
     const auto found = names_.find(inode);
     if (found == names_.end()) return path;
     path = path.empty() ? found->second.name : found->second.name + "/" + path;
-    inode = found->second.folder;
+    inode = found->second.directory;
   }
   return {};
 }

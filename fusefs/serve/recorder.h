@@ -21,8 +21,8 @@ class Recorder {
   Recorder(std::filesystem::path file, std::uint64_t block_size)
       : file_(std::move(file)), block_size_(block_size) {}
 
-  // `inode` is called `name` in `folder`.
-  void note_name(InodeRef folder, const std::string& name, InodeRef inode);
+  // `inode` is called `name` in `directory`.
+  void note_name(InodeRef directory, const std::string& name, InodeRef inode);
   // Bytes that the kernel asked for.
   void note_read(InodeRef file, std::uint64_t offset, std::uint64_t length);
 
@@ -31,7 +31,7 @@ class Recorder {
 
  private:
   struct Name {
-    InodeRef folder;
+    InodeRef directory;
     std::string name;
   };
   // What was read of one block, by offset in the file. Ranges neither touch nor overlap.

@@ -30,16 +30,16 @@ bool is_system_root() {
 Registration::Registration(const fs::path& image, const fs::path& mount_point) {
   struct stat status {};
   if (!is_system_root() || ::stat(image.c_str(), &status) != 0) return;
-  const fs::path folder = kSystemMountRegistry;
+  const fs::path directory = kSystemMountRegistry;
   std::error_code error;
-  fs::create_directories(folder, error);
+  fs::create_directories(directory, error);
   if (error) return;
   // What a daemon that was killed left behind for this mount point.
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
     std::error_code gone;
     if (fs::read_symlink(entry.path(), gone) == mount_point) fs::remove(entry.path(), gone);
   }
-  const fs::path link = folder / image_key(image.native(), status);
+  const fs::path link = directory / image_key(image.native(), status);
   // By way of a new name: whoever looks sees the old link or the new one.
   const fs::path temporary = link.native() + "." + std::to_string(::getpid());
   fs::create_symlink(mount_point, temporary, error);

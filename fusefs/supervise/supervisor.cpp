@@ -86,13 +86,13 @@ class Supervisor {
         idle_(options.idle_timeout) {}
 
   void run() {
-    mount_.emplace(MountPoint::mount({.folder = options_.mount_point,
+    mount_.emplace(MountPoint::mount({.directory = options_.mount_point,
                                       .source = image_path_.native(),
                                       .allow_other = options_.allow_other || options_.allow_root,
                                       .nonempty = options_.nonempty,
                                       .no_exec = options_.no_exec}));
     try {
-      memory_.emplace(SharedMemory::create(image_path_.native(), mount_->folder().native()));
+      memory_.emplace(SharedMemory::create(image_path_.native(), mount_->directory().native()));
       start_worker();
       while (!ended_ && !verdict_) step();
       if (verdict_) throw Error(*verdict_);
@@ -353,7 +353,7 @@ class Supervisor {
     is_ready_ = true;
     // Without it the mount is not found by its image, but serves.
     if (options_.allow_other) {
-      attempt([this] { registration_.emplace(image_path_, mount_->folder()); });
+      attempt([this] { registration_.emplace(image_path_, mount_->directory()); });
     }
     if (!options_.foreground) {
       log_.set_target(Log::Target::kSyslog);

@@ -21,8 +21,8 @@ struct Open {
   std::string shown;
 };
 
-bool is_inside(const fs::path& path, const fs::path& folder) {
-  const fs::path relative = path.lexically_relative(folder);
+bool is_inside(const fs::path& path, const fs::path& directory) {
+  const fs::path relative = path.lexically_relative(directory);
   return !relative.empty() && *relative.begin() != "..";
 }
 
@@ -34,26 +34,27 @@ std::string replace_all(std::string text, std::string_view from, std::string_vie
   return text;
 }
 
-std::optional<fs::path> find_in(const std::vector<fs::path>& folders, const std::string& name) {
-  for (const fs::path& folder : folders) {
+std::optional<fs::path> find_in(const std::vector<fs::path>& directories, const std::string& name) {
+  for (const fs::path& directory : directories) {
     std::error_code ignored;
-    const fs::path real = fs::canonical(folder / name, ignored);
+    const fs::path real = fs::canonical(directory / name, ignored);
     if (!ignored && is_elf(real)) return real;
   }
   return std::nullopt;
 }
 
-std::vector<fs::path> run_path_folders(const ElfFacts& facts, const fs::path& file) {
+std::vector<fs::path> run_path_directories(const ElfFacts& facts, const fs::path& file) {
   std::vector<fs::path> result;
   for (const std::string& path : facts.run_paths) {
-    std::string folder = replace_all(path, "${ORIGIN}", file.parent_path().native());
-    folder = replace_all(std::move(folder), "$ORIGIN", file.parent_path().native());
-    if (folder.starts_with('/')) result.push_back(fs::path(folder).lexically_normal());
+    std::string directory = replace_all(path, "${ORIGIN}", file.parent_path().native());
+    directory = replace_all(std::move(directory), "$ORIGIN", file.parent_path().native());
+    if (directory.starts_with('/')) result.push_back(fs::path(directory).lexically_normal());
   }
   return result;
 }
 
-void read_loader_configuration(const fs::path& file, std::vector<fs::path>& folders, int depth) {
+void read_loader_configuration(const fs::path& file, std::vector<fs::path>& directories,
+                               int depth) {
   std::ifstream lines(file);
   for (std::string line; std::getline(lines, line);) {
     line.erase(std::min(line.find('#'), line.size()));
@@ -62,7 +63,7 @@ void read_loader_configuration(const fs::path& file, std::vector<fs::path>& fold
     line = line.substr(begin, line.find_last_not_of(" \t") - begin + 1);
     constexpr std::string_view kInclude = "include ";
     if (!line.starts_with(kInclude)) {
-      folders.emplace_back(line);
+      directories.emplace_back(line);
       continue;
     }
     fs::path pattern = line.substr(line.find_first_not_of(" \t", kInclude.size()));
@@ -71,7 +72,7 @@ void read_loader_configuration(const fs::path& file, std::vector<fs::path>& fold
     const std::unique_ptr<glob_t, decltype(&::globfree)> owner(&matches, &::globfree);
     if (depth > 0 && ::glob(pattern.c_str(), 0, nullptr, &matches) == 0) {
       for (std::size_t i = 0; i < matches.gl_pathc; ++i) {
-        read_loader_configuration(matches.gl_pathv[i], folders, depth - 1);
+        read_loader_configuration(matches.gl_pathv[i], directories, depth - 1);
       }
     }
   }
@@ -90,11 +91,11 @@ std::vector<fs::path> elf_files(const fs::path& tree) {
   return result;
 }
 
-std::vector<fs::path> system_library_folders() {
+std::vector<fs::path> system_library_directories() {
   std::vector<fs::path> result;
   read_loader_configuration("/etc/ld.so.conf", result, 4);
-  for (const char* folder : {"/lib64", "/usr/lib64", "/lib", "/usr/lib"})
-    result.emplace_back(folder);
+  for (const char* directory : {"/lib64", "/usr/lib64", "/lib", "/usr/lib"})
+    result.emplace_back(directory);
   return result;
 }
 
@@ -108,7 +109,7 @@ std::map<std::string, FoundLibrary> library_closure(const ClosureRequest& reques
     const Open current = std::move(open.front());
     open.pop_front();
     const ElfFacts facts = read_elf_facts(current.file);
-    const std::vector<fs::path> own = run_path_folders(facts, current.file);
+    const std::vector<fs::path> own = run_path_directories(facts, current.file);
     for (const std::string& name : facts.needed) {
       if (name == request.loader_name || found.contains(name)) continue;
       if (name.find('/') != std::string::npos) {
@@ -121,7 +122,7 @@ std::map<std::string, FoundLibrary> library_closure(const ClosureRequest& reques
       }
       // A RUNPATH that leads out of the tree is where a source keeps libraries of its own.
       auto library = find_in(own, name);
-      if (!library) library = find_in(request.folders, name);
+      if (!library) library = find_in(request.directories, name);
       if (!library) {
         throw Error(ExitCode::kBadSource, "cannot find the library " + quote(name) + " that " +
                                               quote(current.shown) +

@@ -9,9 +9,9 @@
 namespace pyram::builder {
 
 struct ClosureRequest {
-  std::filesystem::path tree;                  // The image's files; its ELF files are the start.
-  std::vector<std::filesystem::path> folders;  // Where libraries are looked for, in order.
-  std::string loader_name;                     // The loader's soname; the image has it anyway.
+  std::filesystem::path tree;  // The image's files; its ELF files are the start.
+  std::vector<std::filesystem::path> directories;  // Where libraries are looked for, in order.
+  std::string loader_name;                         // The loader's soname; the image has it anyway.
 };
 
 struct FoundLibrary {
@@ -27,7 +27,7 @@ struct FoundLibrary {
 // Every regular ELF file below `tree`, sorted.
 [[nodiscard]] std::vector<std::filesystem::path> elf_files(const std::filesystem::path& tree);
 
-// The folders in which this machine's own loader looks, as ld.so.conf names them.
-[[nodiscard]] std::vector<std::filesystem::path> system_library_folders();
+// The directories in which this machine's own loader looks, as ld.so.conf names them.
+[[nodiscard]] std::vector<std::filesystem::path> system_library_directories();
 
 }  // namespace pyram::builder

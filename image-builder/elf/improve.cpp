@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "image-builder/digest.h"
 #include "image-builder/elf/closure.h"
 #include "image-builder/elf/edit.h"
 #include "image-builder/elf/file.h"
@@ -10,7 +11,6 @@
 #include "image-builder/elf/order.h"
 #include "image-builder/elf/relr.h"
 #include "image-builder/elf/unwind.h"
-#include "image-builder/digest.h"
 #include "support/image_layout.h"
 #include "support/io.h"
 

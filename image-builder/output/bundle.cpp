@@ -26,17 +26,17 @@ namespace {
 constexpr char kRuntime[] = "pyram-bundle";
 constexpr std::array<char, 4> kSquashfsMagic{'h', 's', 'q', 's'};
 
-// The program that a bundle begins with: beside us in a build folder, otherwise where it is
+// The program that a bundle begins with: beside us in a build directory, otherwise where it is
 // installed.
 fs::path find_runtime() {
   std::error_code error;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  const fs::path directory = fs::read_symlink("/proc/self/exe", error).parent_path();
   for (const fs::path& candidate :
-       {folder / kRuntime, folder.parent_path() / "libexec/pyram" / kRuntime}) {
+       {directory / kRuntime, directory.parent_path() / "libexec/pyram" / kRuntime}) {
     if (fs::is_regular_file(candidate, error)) return candidate;
   }
   throw Error(ExitCode::kMissingTool, "cannot make a bundle: there is no " + std::string(kRuntime) +
-                                          " in " + quote(folder.native()) +
+                                          " in " + quote(directory.native()) +
                                           "; install the package pyram-image-builder");
 }
 
@@ -70,41 +70,44 @@ void append(int output, const fs::path& from, ExitCode code, std::string_view wh
   }
 }
 
-// A folder that Python runs: what is in the application's folder, or the script as __main__.py.
-void lay_out_application(const fs::path& application, const fs::path& folder) {
+// A directory that Python runs: what is in the application's directory, or the script as
+// __main__.py.
+void lay_out_application(const fs::path& application, const fs::path& directory) {
   if (fs::is_directory(application)) {
     if (!fs::is_regular_file(application / "__main__.py")) {
-      throw Error(ExitCode::kBadSource, "cannot bundle the folder " + quote(application.native()) +
+      throw Error(ExitCode::kBadSource, "cannot bundle the directory " +
+                                            quote(application.native()) +
                                             ": it has no __main__.py, which is what would be run");
     }
-    fs::copy(application, folder, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+    fs::copy(application, directory, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
   } else if (fs::is_regular_file(application)) {
-    fs::create_directory(folder);
-    fs::copy_file(application, folder / "__main__.py");
+    fs::create_directory(directory);
+    fs::copy_file(application, directory / "__main__.py");
   } else {
     throw Error(ExitCode::kBadSource, "cannot bundle " + quote(application.native()) +
-                                          ": there is no such script or folder");
+                                          ": there is no such script or directory");
   }
 }
 
 // mksquashfs adds to an image that exists.
 void add_application(const BundleOptions& options, const Scratch& scratch, const fs::path& image) {
-  const fs::path folder = scratch.folder / kBundleApplication;
-  lay_out_application(options.application, folder);
+  const fs::path directory = scratch.directory / kBundleApplication;
+  lay_out_application(options.application, directory);
   fs::copy_file(options.image, image);
   fs::permissions(image, fs::perms::owner_write, fs::perm_options::add);
   // Its Merkle tree is of what it was, and lies where mksquashfs goes on.
   fs::resize_file(image, trailer_position(read_superblock(image).bytes_used));
-  run_or_throw({.arguments = {"mksquashfs", folder.native(), image.native(), "-keep-as-directory",
-                              "-no-progress", "-quiet", "-all-root", "-no-xattrs", "-no-recovery"}},
-               ExitCode::kCannotWrite, "add the application to a copy of the image");
+  run_or_throw(
+      {.arguments = {"mksquashfs", directory.native(), image.native(), "-keep-as-directory",
+                     "-no-progress", "-quiet", "-all-root", "-no-xattrs", "-no-recovery"}},
+      ExitCode::kCannotWrite, "add the application to a copy of the image");
   seal(image, {});
 }
 
 int write_bundle(const BundleOptions& options, const Scratch& scratch) {
   fs::path image = options.image;
   if (!options.application.empty()) {
-    image = scratch.folder / "image.sqfs";
+    image = scratch.directory / "image.sqfs";
     add_application(options, scratch, image);
   }
   const UniqueFd output(
@@ -133,9 +136,10 @@ int bundle_image(const BundleOptions& options) {
   static_cast<void>(find_runtime());
   BundleOptions absolute = options;
   absolute.output = fs::absolute(options.output);
-  const fs::path folder = absolute.output.parent_path();
-  return run_scratch_job(folder, absolute.output,
-                   [&absolute](const Scratch& scratch) { return write_bundle(absolute, scratch); });
+  const fs::path directory = absolute.output.parent_path();
+  return run_scratch_job(directory, absolute.output, [&absolute](const Scratch& scratch) {
+    return write_bundle(absolute, scratch);
+  });
 }
 
 }  // namespace pyram::builder

@@ -2,7 +2,7 @@
 //
 // A bundle is the program pyram-bundle (static, packaging/bundle/), zeros up to the next multiple
 // of kBundleAlignment, and an image as it is. The program finds the image behind its own end, and
-// the kernel could mount it from there. An application is a folder `app` in the image's root.
+// the kernel could mount it from there. An application is a directory `app` in the image's root.
 #pragma once
 
 #include <filesystem>
@@ -12,7 +12,7 @@ namespace pyram::builder {
 struct BundleOptions {
   std::filesystem::path image;
   std::filesystem::path output;
-  std::filesystem::path application;  // A script, or a folder with a __main__.py; may be empty.
+  std::filesystem::path application;  // A script, or a directory with a __main__.py; may be empty.
 };
 
 // Writes the bundle, whole or not at all. Returns the program's exit code; what goes wrong is an

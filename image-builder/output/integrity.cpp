@@ -15,8 +15,8 @@
 #include <span>
 
 #include "image-builder/digest.h"
-#include "image-builder/output_file.h"
 #include "image-builder/output/squashfs_file.h"
+#include "image-builder/output_file.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/unique_fd.h"

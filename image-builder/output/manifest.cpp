@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <set>
 
-#include "image-builder/elf/improve.h"
 #include "image-builder/digest.h"
+#include "image-builder/elf/improve.h"
 #include "image-builder/tree/licences.h"
 #include "support/image_layout.h"
 
@@ -30,8 +30,8 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
                       {"cache_tag", image.facts.cache_tag},
                       {"soabi", image.facts.soabi},
                       {"platform", image.facts.platform},
-                      {"stdlib", image.folders.stdlib},
-                      {"sites", image.folders.sites}};
+                      {"stdlib", image.directories.stdlib},
+                      {"sites", image.directories.sites}};
   result["libraries"] = image.libraries;
   result["addresses"] = nlohmann::json::object();
   for (const auto& [path, address] : fixed_addresses(image.tree)) {

@@ -73,9 +73,11 @@ std::string read_from_image(const fs::path& image, const std::string& path) {
   return outcome.output;
 }
 
-void unpack_image(const fs::path& image, const fs::path& folder) {
-  const Outcome outcome = run(
-      {{"unsquashfs", "-quiet", "-no-progress", "-dest", folder.native(), image.native()}, {}, {}});
+void unpack_image(const fs::path& image, const fs::path& directory) {
+  const Outcome outcome =
+      run({{"unsquashfs", "-quiet", "-no-progress", "-dest", directory.native(), image.native()},
+           {},
+           {}});
   if (!outcome.ok()) throw no_image(image, "cannot unpack it: " + outcome.last_line());
 }
 

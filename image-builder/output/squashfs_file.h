@@ -24,7 +24,7 @@ struct Superblock {
 [[nodiscard]] std::string read_from_image(const std::filesystem::path& image,
                                           const std::string& path);
 
-// Unpacks everything into a folder that must not exist. Throws Error (kBadImage).
-void unpack_image(const std::filesystem::path& image, const std::filesystem::path& folder);
+// Unpacks everything into a directory that must not exist. Throws Error (kBadImage).
+void unpack_image(const std::filesystem::path& image, const std::filesystem::path& directory);
 
 }  // namespace pyram::builder

@@ -37,10 +37,10 @@ class Scales {
  public:
   explicit Scales(const Image& image) : image_(image) {
     enter(image.root(), "");
-    while (!folders_.empty()) {
-      const auto [folder, prefix] = std::move(folders_.back());
-      folders_.pop_back();
-      visit(folder, prefix);
+    while (!directories_.empty()) {
+      const auto [directory, prefix] = std::move(directories_.back());
+      directories_.pop_back();
+      visit(directory, prefix);
     }
   }
 
@@ -62,7 +62,7 @@ class Scales {
           weights_.begin(), weights_.end(), std::uint64_t{0},
           [](std::uint64_t value, const auto& entry) { return value + entry.second.stored; });
     };
-    weights_["folders and inodes"].stored = squashfs - std::min(squashfs, sum());
+    weights_["directories and inodes"].stored = squashfs - std::min(squashfs, sum());
     weights_["Merkle tree"].stored = file_size - std::min(file_size, sum());
     std::vector<Weight> result;
     for (auto& [part, weight] : weights_) {
@@ -82,12 +82,12 @@ class Scales {
   };
 
   // One that contains itself would never end.
-  void enter(InodeRef folder, const std::string& prefix) {
-    if (known_folders_.insert(folder).second) folders_.emplace_back(folder, prefix);
+  void enter(InodeRef directory, const std::string& prefix) {
+    if (known_directories_.insert(directory).second) directories_.emplace_back(directory, prefix);
   }
 
-  void visit(InodeRef folder, const std::string& prefix) {
-    ListingCursor listing = image_.open_listing(folder);
+  void visit(InodeRef directory, const std::string& prefix) {
+    ListingCursor listing = image_.open_listing(directory);
     while (const auto entry = Image::next_entry(listing)) {
       const std::string path = prefix + entry->name;
       if (S_ISDIR(entry->type)) enter(entry->inode, path + "/");
@@ -121,8 +121,8 @@ class Scales {
   }
 
   const Image& image_;
-  std::vector<std::pair<InodeRef, std::string>> folders_;  // Yet to be visited.
-  std::set<InodeRef> known_folders_;
+  std::vector<std::pair<InodeRef, std::string>> directories_;  // Yet to be visited.
+  std::set<InodeRef> known_directories_;
   std::map<std::string, Weight> weights_;
   std::map<std::uint64_t, Fragment> fragments_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;

@@ -1,6 +1,6 @@
 """Compiles every module below a tree to bytecode that is never checked against its source.
 
-usage: compile_modules.py TREE PREFIX PROCESSES COLUMNS DELTAS FOLDER...
+usage: compile_modules.py TREE PREFIX PROCESSES COLUMNS DELTAS DIRECTORY...
 
 PREFIX stands for TREE in the bytecode, so that it doesn't depend on where the tree lay. The import
 system puts the real path in when it loads a module.
@@ -66,13 +66,13 @@ def without_columns(code):
     return smaller if same else code
 
 
-def modules(folders):
-    for top in folders:
-        for folder, folders_inside, files in os.walk(top):
-            folders_inside[:] = sorted(f for f in folders_inside if f != "__pycache__")
+def modules(directories):
+    for top in directories:
+        for directory, directories_inside, files in os.walk(top):
+            directories_inside[:] = sorted(f for f in directories_inside if f != "__pycache__")
             for name in sorted(files):
                 if name.endswith(".py"):
-                    yield os.path.join(folder, name)
+                    yield os.path.join(directory, name)
 
 
 def interned(value, alive):

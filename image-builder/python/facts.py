@@ -12,7 +12,7 @@ import sys
 import sysconfig
 
 version = "%d.%d" % sys.version_info[:2]
-sites = [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
+sites = [directory for directory in site.getsitepackages() if os.path.isdir(directory)]
 json.dump(
     {
         "implementation": sys.implementation.name,

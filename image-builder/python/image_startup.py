@@ -45,8 +45,8 @@ def _replace(owner, function):
 # module is none, so its bytes are read without asking: a request less for each import.
 #
 # The image's own modules are found in an index that its builder made, and their bytecode is read at
-# once: no folder is listed and no source looked at. Finders, loaders and specs are the usual ones and
-# hold what they always hold. Whatever isn't plain goes the usual way: other folders, those that
+# once: no directory is listed and no source looked at. Finders, loaders and specs are the usual ones and
+# hold what they always hold. Whatever isn't plain goes the usual way: other directories, those that
 # aren't as the image has them any more (their time tells), modules without bytecode, finders with
 # other loaders, and a Python that was told to keep bytecode elsewhere or to say what it does.
 def _import_fast(loaders, stdlib, replace):
@@ -65,7 +65,7 @@ def _import_fast(loaders, stdlib, replace):
     import marshal
     root = stdlib[:-len('@STDLIB@')]
     try:
-        time, folders = marshal.loads(get_data(None, root + '@INDEX@'))
+        time, directories = marshal.loads(get_data(None, root + '@INDEX@'))
     except (OSError, EOFError, ValueError, TypeError):
         return
     # What -O and -OO change of the plain bytecode (see bytecode_delta.py). A module that isn't there
@@ -86,47 +86,47 @@ def _import_fast(loaders, stdlib, replace):
     suffix = '.%s.opt-%d.pyc' % (tag, level) if level else plain
     begin = loaders.MAGIC_NUMBER + b'\1\0\0\0'  # Bytecode that is never checked against a source.
     usual_loaders = FileFinder('/', *loaders._get_supported_file_loaders())._loaders
-    known = {}     # Folder -> {name: 0 for a module, 1 for a package, 2 for anything else}.
+    known = {}     # Directory -> {name: 0 for a module, 1 for a package, 2 for anything else}.
     bytecode = {}  # Source -> bytecode, of those that were found.
 
-    def names_in(folder):
+    def names_in(directory):
         names = None
-        if folder.startswith(root):
-            kinds = folders.get(folder[len(root):])
+        if directory.startswith(root):
+            kinds = directories.get(directory[len(root):])
             if kinds is not None:
                 names = {}
                 for kind, text in enumerate(kinds):
                     names.update(dict.fromkeys(text.split('\n'), kind))
-        known[folder] = names
+        known[directory] = names
         return names
 
     def find_spec(self, fullname, target=None):
-        folder = self.path
+        directory = self.path
         try:
-            names = known[folder]
+            names = known[directory]
         except KeyError:
-            names = names_in(folder)
+            names = names_in(directory)
         if (names is None or self._loaders != usual_loaders or implementation.cache_tag != tag
                 or sys.pycache_prefix is not None):
             return usual_find_spec(self, fullname, target)
         name = fullname.rpartition('.')[2]
         kind = names.get(name)
         try:
-            if kind == 2 or stat(folder).st_mtime != time:
+            if kind == 2 or stat(directory).st_mtime != time:
                 return usual_find_spec(self, fullname, target)
         except OSError:
             return usual_find_spec(self, fullname, target)
         if kind is None:
             return None
         if kind == 1:
-            folder += '/' + name
+            directory += '/' + name
             name = '__init__'
-        path = folder + '/' + name + '.py'
+        path = directory + '/' + name + '.py'
         spec = ModuleSpec(fullname, SourceFileLoader(fullname, path), origin=path)
         spec._set_fileattr = True
         if kind == 1:
-            spec.submodule_search_locations = [folder]
-        name = folder + '/__pycache__/' + name
+            spec.submodule_search_locations = [directory]
+        name = directory + '/__pycache__/' + name
         spec.cached = name + suffix
         if changed is not None:
             bytecode[path] = name + plain

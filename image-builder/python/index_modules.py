@@ -1,8 +1,8 @@
 """Writes the list of an image's modules that its import system reads (see image_startup.py).
 
-usage: index_modules.py TREE TIME OUTPUT FOLDER...
+usage: index_modules.py TREE TIME OUTPUT DIRECTORY...
 
-TIME is the modification time that every file and folder of the image will have, in seconds. FOLDERs
+TIME is the modification time that every file and directory of the image will have, in seconds. DIRECTORIES
 are those on sys.path, below TREE.
 """
 
@@ -15,11 +15,11 @@ import sys
 IMPORTABLE = tuple(importlib.machinery.all_suffixes())
 
 
-def names_in(folder, folders, files):
-    """What can be imported from a folder: plain modules, plain packages, and everything else.
+def names_in(directory, directories, files):
+    """What can be imported from a directory: plain modules, plain packages, and everything else.
 
     Plain is what has a source with bytecode and nothing beside it that could be meant too. The rest
-    (extension modules, folders without __init__.py, sources that don't compile) is left to the
+    (extension modules, directories without __init__.py, sources that don't compile) is left to the
     import system's own ways.
     """
 
@@ -29,14 +29,14 @@ def names_in(folder, folders, files):
     modules, packages, others = set(), set(), set()
     for name in files:
         module = name.partition(".")[0]
-        if name == module + ".py" and is_plain(os.path.join(folder, name)):
+        if name == module + ".py" and is_plain(os.path.join(directory, name)):
             modules.add(module)
         elif name.endswith(IMPORTABLE):
             others.add(module)
-    for name in folders:
-        inside = [n for n in os.listdir(os.path.join(folder, name)) if n.endswith(IMPORTABLE)]
+    for name in directories:
+        inside = [n for n in os.listdir(os.path.join(directory, name)) if n.endswith(IMPORTABLE)]
         initial = [n for n in inside if n.partition(".")[0] == "__init__"]
-        if initial == ["__init__.py"] and is_plain(os.path.join(folder, name, "__init__.py")):
+        if initial == ["__init__.py"] and is_plain(os.path.join(directory, name, "__init__.py")):
             packages.add(name)
         else:
             others.add(name)
@@ -47,11 +47,11 @@ def names_in(folder, folders, files):
 def index(tree, tops):
     found = {}
     for top in tops:
-        for folder, folders, files in os.walk(top):
-            folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for directory, directories, files in os.walk(top):
+            directories[:] = sorted(name for name in directories if name != "__pycache__")
             if any(name.endswith(".py") for name in files):
-                kinds = names_in(folder, folders, files)
-                found[os.path.relpath(folder, tree)] = tuple(
+                kinds = names_in(directory, directories, files)
+                found[os.path.relpath(directory, tree)] = tuple(
                     "\n".join(sorted(names)) for names in kinds
                 )
     return found

@@ -2,11 +2,11 @@
 
 usage: install_packages.py ORDER
 
-ORDER is a JSON file: "tree" and "site" (folders), "work" (a folder for what is in between), "owners"
+ORDER is a JSON file: "tree" and "site" (directories), "work" (a directory for what is in between), "owners"
 (path in the tree -> package that brought it), "requests" (pip's own arguments that say what to
 install) and "options" (pip's own arguments that say where from).
 
-pip decides what to fetch and checks its hashes. Everything is installed into an empty folder first,
+pip decides what to fetch and checks its hashes. Everything is installed into an empty directory first,
 so that what two packages both bring is found before it is in the image. Prints what was installed as
 JSON. A failure is one line on stderr; exit code 9 for a hash that differs.
 """
@@ -87,7 +87,7 @@ def chosen(order):
 
 
 def stage(order, items):
-    """Installs the chosen packages, and no others, into a folder of their own."""
+    """Installs the chosen packages, and no others, into a directory of their own."""
     lines = []
     for item in items:
         info = item["download_info"]
@@ -101,10 +101,10 @@ def stage(order, items):
     requirements = os.path.join(order["work"], "chosen.txt")
     with open(requirements, "w", encoding="utf-8") as file:
         file.writelines(lines)
-    folder = os.path.join(order["work"], "packages")
+    directory = os.path.join(order["work"], "packages")
     pip(["install", "--quiet", "--no-deps", "--no-compile", "--no-warn-script-location",
-         "--target", folder, *order["options"], "-r", requirements], "install the packages")
-    return folder
+         "--target", directory, *order["options"], "-r", requirements], "install the packages")
+    return directory
 
 
 def remove_older(order, name):
@@ -166,16 +166,16 @@ def licences(metadata):
     return sorted(set(named)) or ([short] if short and "\n" not in short else [])
 
 
-def move_in(order, folder, dist, owners):
+def move_in(order, directory, dist, owners):
     """Moves one staged package into the image. Returns its files, relative to the image's root."""
     name = dist.metadata["Name"]
     information = os.path.basename(str(dist._path))
     rows, files = [], []
-    with open(os.path.join(folder, information, "RECORD"), newline="", encoding="utf-8") as file:
+    with open(os.path.join(directory, information, "RECORD"), newline="", encoding="utf-8") as file:
         recorded = [row[0] for row in csv.reader(file) if row]
     for path in sorted(set(recorded)):
         target = destination(order, path)
-        source = os.path.join(folder, path.removeprefix("../../"))
+        source = os.path.join(directory, path.removeprefix("../../"))
         # direct_url.json says where on this machine a wheel was: nobody's business.
         if path.endswith(".dist-info/direct_url.json") or "__pycache__" in path:
             continue
@@ -238,8 +238,8 @@ def main():
     items = chosen(order)
     installed = []
     if items:
-        folder = stage(order, items)
-        staged = sorted(importlib.metadata.distributions(path=[folder]),
+        directory = stage(order, items)
+        staged = sorted(importlib.metadata.distributions(path=[directory]),
                         key=lambda dist: plain(dist.metadata["Name"]))
         check_staged(order, staged)
         for dist in staged:
@@ -249,7 +249,7 @@ def main():
         for dist in staged:
             info = by_name[plain(dist.metadata["Name"])]["download_info"]
             path = urllib.parse.urlsplit(info["url"]).path
-            files = move_in(order, folder, dist, owners)
+            files = move_in(order, directory, dist, owners)
             installed.append({
                 "name": dist.metadata["Name"],
                 "version": dist.version,
@@ -258,7 +258,7 @@ def main():
                 "licences": licences(dist.metadata),
                 "files": files,
             })
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
     fresh = [line for line in misfits() if line not in complaints]
     if fresh:
         fail("the packages don't fit together: " + "; ".join(fresh))

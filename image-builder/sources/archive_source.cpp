@@ -27,8 +27,8 @@ namespace {
 
 class Unpacker {
  public:
-  Unpacker(const fs::path& file, fs::path folder, Progress& progress)
-      : file_(file), folder_(std::move(folder)), progress_(progress) {
+  Unpacker(const fs::path& file, fs::path directory, Progress& progress)
+      : file_(file), directory_(std::move(directory)), progress_(progress) {
     std::error_code ignored;
     size_ = fs::file_size(file_, ignored);
     if (!archive_) throw Error(ExitCode::kFailed, "cannot unpack an archive: no memory");
@@ -41,7 +41,7 @@ class Unpacker {
   }
 
   void unpack() {
-    fs::create_directories(folder_);
+    fs::create_directories(directory_);
     for (;;) {
       archive_entry* entry = nullptr;
       const int result = ::archive_read_next_header(archive_.get(), &entry);
@@ -73,7 +73,7 @@ class Unpacker {
                                       quote(entry) + " " + std::string(why)};
   }
 
-  // The entry's name below the folder, without "." and the like. Throws for what leads out.
+  // The entry's name below the directory, without "." and the like. Throws for what leads out.
   [[nodiscard]] fs::path checked(std::string_view name) const {
     const fs::path path(name);
     if (name.empty() || name.find('\0') != std::string_view::npos) {
@@ -104,7 +104,7 @@ class Unpacker {
     }
     switch (::archive_entry_filetype(entry)) {
       case AE_IFDIR:
-        if (path != "." && !path.empty()) make_folders(name, path);
+        if (path != "." && !path.empty()) make_directories(name, path);
         return;
       case AE_IFREG:
         make_file(name, path, entry);
@@ -115,25 +115,25 @@ class Unpacker {
         return;
       }
       default:
-        throw refused(name, "is neither a file nor a folder nor a link");
+        throw refused(name, "is neither a file nor a directory nor a link");
     }
   }
 
-  void make_folders(const std::string& name, const fs::path& path) const {
+  void make_directories(const std::string& name, const fs::path& path) const {
     std::error_code error;
-    fs::create_directories(folder_ / path, error);
+    fs::create_directories(directory_ / path, error);
     if (error == std::errc::not_a_directory || error == std::errc::file_exists) {
       throw refused(name, "is below what is a file");
     }
     if (error) {
       throw system_error(ExitCode::kCannotWrite, error.value(),
-                         "make the folder " + quote((folder_ / path).native()));
+                         "make the directory " + quote((directory_ / path).native()));
     }
   }
 
   void make_file(const std::string& name, const fs::path& path, archive_entry* entry) {
-    make_folders(name, path.parent_path());
-    const fs::path target = folder_ / path;
+    make_directories(name, path.parent_path());
+    const fs::path target = directory_ / path;
     const mode_t mode = (::archive_entry_mode(entry) & S_IXUSR) != 0 ? 0755 : 0644;
     const UniqueFd fd(
         ::open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
@@ -158,12 +158,12 @@ class Unpacker {
 
   void make_hard_link(const std::string& name, const fs::path& path, const char* target) const {
     const fs::path original = checked(target);
-    if (!fs::is_regular_file(fs::symlink_status(folder_ / original))) {
+    if (!fs::is_regular_file(fs::symlink_status(directory_ / original))) {
       throw refused(name, "is a link to " + quote(target) + ", which does not come before it");
     }
-    make_folders(name, path.parent_path());
+    make_directories(name, path.parent_path());
     std::error_code error;
-    fs::create_hard_link(folder_ / original, folder_ / path, error);
+    fs::create_hard_link(directory_ / original, directory_ / path, error);
     if (error) throw refused(name, "cannot be made: " + error.message());
   }
 
@@ -176,13 +176,13 @@ class Unpacker {
     // "a/../../x" may look harmless and lead elsewhere when a is a link itself: a chain of such
     // links is followed name by name.
     check_chain(path, target);
-    make_folders(path.native(), path.parent_path());
+    make_directories(path.native(), path.parent_path());
     std::error_code error;
-    fs::create_symlink(target, folder_ / path, error);
+    fs::create_symlink(target, directory_ / path, error);
     if (error == std::errc::file_exists) throw refused(path.native(), "is in it twice");
     if (error) {
       throw system_error(ExitCode::kCannotWrite, error.value(),
-                         "create " + quote((folder_ / path).native()));
+                         "create " + quote((directory_ / path).native()));
     }
   }
 
@@ -219,21 +219,21 @@ class Unpacker {
   }
 
   const fs::path& file_;
-  fs::path folder_;
+  fs::path directory_;
   Progress& progress_;
   std::unique_ptr<archive, Free> archive_{::archive_read_new()};
   std::map<fs::path, std::string> links_;
   std::uintmax_t size_ = 0;
 };
 
-// Portable builds have one folder at the top.
-fs::path find_prefix(const fs::path& folder) {
-  if (fs::exists(folder / "bin")) return folder;
+// Portable builds have one directory at the top.
+fs::path find_prefix(const fs::path& directory) {
+  if (fs::exists(directory / "bin")) return directory;
   std::vector<fs::path> entries;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
     entries.push_back(entry.path());
   }
-  return entries.size() == 1 ? entries.front() : folder;
+  return entries.size() == 1 ? entries.front() : directory;
 }
 
 }  // namespace
@@ -245,10 +245,10 @@ SourceTree use_archive(const fs::path& file, const fs::path& work, Progress& pro
                                           "pypy3.11-v7.3.19-linux64.tar.bz2");
   }
   progress.phase("unpacking " + file.filename().native());
-  const fs::path folder = work / "source";
-  Unpacker(file, folder, progress).unpack();
+  const fs::path directory = work / "source";
+  Unpacker(file, directory, progress).unpack();
   SourceTree source;
-  source.prefix = find_prefix(folder);
+  source.prefix = find_prefix(directory);
   if (!fs::exists(source.prefix / "bin/pypy3") && !fs::exists(source.prefix / "bin/pypy")) {
     throw Error(ExitCode::kBadSource, "there is no PyPy in " + quote(file.native()) +
                                           ": bin/pypy3 is missing; name a portable build of PyPy");
@@ -262,7 +262,7 @@ SourceTree use_archive(const fs::path& file, const fs::path& work, Progress& pro
       {"pypy", "", "pypy", file.filename().native(), sha256_of_file(file), {"MIT"}});
   for (const char* name : {"lib", "lib64"}) {
     if (fs::is_directory(source.prefix / name)) {
-      source.library_folders.push_back(source.prefix / name);
+      source.library_directories.push_back(source.prefix / name);
     }
   }
   return source;

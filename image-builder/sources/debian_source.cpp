@@ -1,8 +1,8 @@
 // The `debian:SUITE` source: apt in a private root.
 //
 // apt's settings come from a file of our own that APT_CONFIG names. It is read first and moves
-// every folder that apt knows, so that neither the machine's settings nor its package lists nor its
-// list of installed packages take part.
+// every directory that apt knows, so that neither the machine's settings nor its package lists nor
+// its list of installed packages take part.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -87,8 +87,8 @@ class PrivateApt {
  public:
   PrivateApt(fs::path root, const fs::path& cache, const DebianRequest& request)
       : root_(std::move(root)), lists_(cache / "lists"), archives_(cache / "archives") {
-    for (const char* folder : {"etc", "state", "empty/partial"}) {
-      fs::create_directories(root_ / folder);
+    for (const char* directory : {"etc", "state", "empty/partial"}) {
+      fs::create_directories(root_ / directory);
     }
     fs::create_directories(lists_ / "partial");
     fs::create_directories(archives_ / "partial");
@@ -247,7 +247,7 @@ class PrivateApt {
          << "Dir::Etc::preferencesparts \"/dev/null\";\n"
          << "Dir::Etc::trusted \"/dev/null\";\n"
          << "Dir::Etc::trustedparts \"/dev/null\";\n"
-         // Our folders are not for everybody, so apt's own user could not read them.
+         // Our directories are not for everybody, so apt's own user could not read them.
          << "APT::Sandbox::User \"root\";\n"
          << "APT::Architecture \"" << architecture_ << "\";\n"
          << "APT::Architectures { \"" << architecture_ << "\"; };\n"
@@ -298,7 +298,7 @@ UniqueFd lock_cache(const fs::path& cache) {
   UniqueFd fd(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (!fd || ::flock(fd.get(), LOCK_EX) != 0) {
     throw system_error(ExitCode::kCannotWrite, errno, "lock " + quote(name.native()),
-                       "name another folder with --cache-dir");
+                       "name another directory with --cache-dir");
   }
   return fd;
 }
@@ -354,17 +354,18 @@ Package unpack(const Download& download, const fs::path& file, const fs::path& w
   package.kind = "deb";
   package.source = download.url;
   package.sha256 = download.sha256;
-  const fs::path folder = work / "package";
-  remove_all(folder);
-  const Outcome outcome = run({{"dpkg-deb", "--extract", file.native(), folder.native()}, {}, {}});
+  const fs::path directory = work / "package";
+  remove_all(directory);
+  const Outcome outcome =
+      run({{"dpkg-deb", "--extract", file.native(), directory.native()}, {}, {}});
   if (!outcome.ok()) throw unreadable(outcome);
-  merge(folder, package.name, source);
-  remove_all(folder);
+  merge(directory, package.name, source);
+  remove_all(directory);
   return package;
 }
 
-// Every folder with a shared library in it is one in which the loader may find one.
-std::vector<fs::path> multiarch_folders(const fs::path& prefix) {
+// Every directory with a shared library in it is one in which the loader may find one.
+std::vector<fs::path> multiarch_directories(const fs::path& prefix) {
   std::vector<fs::path> result;
   for (const char* name : {"lib", "lib64"}) {
     if (!fs::exists(prefix / name)) continue;
@@ -387,7 +388,7 @@ SourceTree fetch_debian(const DebianRequest& request, const fs::path& work, Prog
   try {
     fs::create_directories(cache);
   } catch (const fs::filesystem_error& error) {
-    throw Error(ExitCode::kCannotWrite, "cannot make the cache folder " + quote(cache.native()) +
+    throw Error(ExitCode::kCannotWrite, "cannot make the cache directory " + quote(cache.native()) +
                                             ": " + error.code().message() +
                                             "; name another with --cache-dir");
   }
@@ -418,7 +419,7 @@ SourceTree fetch_debian(const DebianRequest& request, const fs::path& work, Prog
   for (Package& package : source.packages) {
     package.licences = licences_of(source.prefix / "share/doc" / package.name / "copyright");
   }
-  source.library_folders = multiarch_folders(source.prefix);
+  source.library_directories = multiarch_directories(source.prefix);
   return source;
 }
 

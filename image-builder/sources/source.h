@@ -28,7 +28,7 @@ struct SourceTree {
   bool movable = false;           // Files may be moved away: it is ours.
   bool system_libraries = false;  // What it lacks may come from this machine.
   bool is_image = false;          // An unpacked image, whose manifest says what is in it.
-  std::vector<std::filesystem::path> library_folders;
+  std::vector<std::filesystem::path> library_directories;
   std::vector<Package> packages;
   std::map<std::string, std::string> owners;  // Path relative to root -> package name.
   std::string description;                    // "debian:trixie"
@@ -57,7 +57,7 @@ struct DebianRequest {
                                      const std::filesystem::path& work, Progress& progress);
 
 // An installed PyPy, or an unpacked image, which stays as it is. Throws Error (kBadSource).
-[[nodiscard]] SourceTree use_folder(const std::filesystem::path& folder);
+[[nodiscard]] SourceTree use_directory(const std::filesystem::path& directory);
 
 // Adds the packages and owners of files that an unpacked image's manifest names to `source`; `text`
 // is what is in the file `name`. Throws Error (kBadSource).

@@ -26,11 +26,11 @@ void use_manifest(std::string_view text, const std::string& name, SourceTree& so
   });
 }
 
-SourceTree use_folder(const fs::path& folder) {
+SourceTree use_directory(const fs::path& directory) {
   std::error_code missing;
-  const fs::path prefix = fs::canonical(folder, missing);
+  const fs::path prefix = fs::canonical(directory, missing);
   if (missing || !fs::is_directory(prefix)) {
-    throw Error(ExitCode::kBadSource, "there is no folder " + quote(folder.native()) +
+    throw Error(ExitCode::kBadSource, "there is no directory " + quote(directory.native()) +
                                           "; name one that holds bin/pypy3 and lib/");
   }
   SourceTree source;
@@ -40,7 +40,7 @@ SourceTree use_folder(const fs::path& folder) {
   // Not the whole path: where the build machine has it is nobody's business.
   source.description = "dir:" + prefix.filename().native();
   for (const char* name : {layout::kLibraries, "lib", "lib64"}) {
-    if (fs::is_directory(prefix / name)) source.library_folders.push_back(prefix / name);
+    if (fs::is_directory(prefix / name)) source.library_directories.push_back(prefix / name);
   }
   const fs::path manifest = prefix / layout::kManifest;
   source.is_image = fs::is_regular_file(manifest);

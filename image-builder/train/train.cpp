@@ -48,14 +48,19 @@ fs::path find_daemon() {
 // and in our process group, so that it ends with us, whatever happens.
 class RecordingMount {
  public:
-  RecordingMount(const fs::path& image, const fs::path& folder, const fs::path& record) {
+  RecordingMount(const fs::path& image, const fs::path& directory, const fs::path& record) {
     constexpr int kReadyFd = 3;
     constexpr int kNull = DescriptorCopy::kNull;  // Also for stderr: errors come through the pipe.
     auto [reader, writer] = make_pipe();
     Program daemon;
-    daemon.arguments = {find_daemon().native(),   "-f",           "--ready-fd",
-                        std::to_string(kReadyFd), "--record",     record.native(),
-                        image.native(),           folder.native()};
+    daemon.arguments = {find_daemon().native(),
+                        "-f",
+                        "--ready-fd",
+                        std::to_string(kReadyFd),
+                        "--record",
+                        record.native(),
+                        image.native(),
+                        directory.native()};
     daemon.descriptors = {{kNull, STDIN_FILENO},
                           {kNull, STDOUT_FILENO},
                           {kNull, STDERR_FILENO},
@@ -156,19 +161,19 @@ std::vector<std::vector<std::string>> training_environments(const Training& trai
 
 // The same at every build, since a program's path is part of what it works with: it decides how
 // tables of names are filled, and so which code runs.
-constexpr char kTrainingFolder[] = "/tmp/pyram-training";
+constexpr char kTrainingDirectory[] = "/tmp/pyram-training";
 constexpr char kMountName[] = "mounted";
 constexpr char kRecordName[] = "record";
 constexpr char kDjangoName[] = "train_django.py";
 constexpr char kPymysqlName[] = "train_pymysql.py";
 
-// Whatever may be in the folder, and nothing below what may be mounted there.
+// Whatever may be in the directory, and nothing below what may be mounted there.
 void remove_entries() noexcept {
   for (const char* name : {kRecordName, kDjangoName, kPymysqlName}) {
-    ::unlink((std::string(kTrainingFolder) + '/' + name).c_str());
+    ::unlink((std::string(kTrainingDirectory) + '/' + name).c_str());
   }
-  ::rmdir((std::string(kTrainingFolder) + '/' + kMountName).c_str());
-  ::rmdir(kTrainingFolder);
+  ::rmdir((std::string(kTrainingDirectory) + '/' + kMountName).c_str());
+  ::rmdir(kTrainingDirectory);
 }
 
 // Files of which the loader maps a start's pages out of many others.
@@ -196,7 +201,7 @@ std::string place_by_kind(const std::string& path, bool is_program) {
   const std::string extension = name.extension().native();
   if (extension == ".py") return "1" + (name.parent_path() / name.stem()).native();
   if (extension == ".pyc") {
-    // FOLDER/__pycache__/NAME.TAG.pyc
+    // DIRECTORY/__pycache__/NAME.TAG.pyc
     return "1" + (name.parent_path().parent_path() / name.stem().stem()).native();
   }
   return "2" + extension;
@@ -209,29 +214,29 @@ bool is_in_packages(const std::string& path, const std::vector<std::string>& sit
 
 }  // namespace
 
-TrainingFolder::TrainingFolder(fs::path otherwise) : path_(std::move(otherwise)) {
+TrainingDirectory::TrainingDirectory(fs::path otherwise) : path_(std::move(otherwise)) {
   for (;;) {
-    if (::mkdir(kTrainingFolder, 0700) != 0 && errno != EEXIST) return;
-    UniqueFd fd(::open(kTrainingFolder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (::mkdir(kTrainingDirectory, 0700) != 0 && errno != EEXIST) return;
+    UniqueFd fd(::open(kTrainingDirectory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd && errno == ENOENT) continue;  // Another build has just left it.
     struct stat opened {};
     if (!fd || ::fstat(fd.get(), &opened) != 0 || opened.st_uid != ::geteuid()) return;
     if (::flock(fd.get(), LOCK_EX) != 0) return;
     struct stat named {};
-    if (::stat(kTrainingFolder, &named) == 0 && named.st_ino == opened.st_ino) {
+    if (::stat(kTrainingDirectory, &named) == 0 && named.st_ino == opened.st_ino) {
       lock_ = std::move(fd);
-      path_ = kTrainingFolder;
+      path_ = kTrainingDirectory;
       return;
     }
   }
 }
 
-TrainingFolder::~TrainingFolder() {
+TrainingDirectory::~TrainingDirectory() {
   if (lock_) remove_entries();
 }
 
-void remove_training_folder() noexcept {
-  const UniqueFd fd(::open(kTrainingFolder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+void remove_training_directory() noexcept {
+  const UniqueFd fd(::open(kTrainingDirectory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   struct stat status {};
   const bool is_ours = fd && ::fstat(fd.get(), &status) == 0 && status.st_uid == ::geteuid();
   if (is_ours && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) remove_entries();
@@ -248,14 +253,14 @@ std::vector<Training> standard_trainings(const fs::path& work) {
 Recording record(const fs::path& image, const std::vector<Training>& trainings,
                  const fs::path& work) {
   const SameEveryTime same;
-  const fs::path folder = work / kMountName;
+  const fs::path directory = work / kMountName;
   const fs::path file = work / kRecordName;
-  fs::create_directory(folder);
+  fs::create_directory(directory);
   Recording result;
   for (const Training& training : trainings) {
-    RecordingMount mount(image, folder, file);
+    RecordingMount mount(image, directory, file);
     Command command;
-    command.arguments = {(folder / layout::kInterpreter).native()};
+    command.arguments = {(directory / layout::kInterpreter).native()};
     command.arguments.insert(command.arguments.end(), training.words.begin(), training.words.end());
     for (const std::vector<std::string>& environment : training_environments(training)) {
       command.environment = environment;
@@ -270,7 +275,7 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
     // A record is a hot list of one group.
     result.push_back(parse_hot_list(read_file(file)).front().ranges);
   }
-  fs::remove(folder);
+  fs::remove(directory);
   fs::remove(file);
   return result;
 }

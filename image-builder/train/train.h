@@ -27,12 +27,12 @@ using Recording = std::vector<std::vector<HotRange>>;
 
 // Where a training's programs and mount are: the same path for every build on every machine, or,
 // where that is somebody else's, `otherwise`. A second build waits for the first. Not thread-safe.
-class TrainingFolder {
+class TrainingDirectory {
  public:
-  explicit TrainingFolder(std::filesystem::path otherwise);
-  ~TrainingFolder();
-  TrainingFolder(const TrainingFolder&) = delete;
-  TrainingFolder& operator=(const TrainingFolder&) = delete;
+  explicit TrainingDirectory(std::filesystem::path otherwise);
+  ~TrainingDirectory();
+  TrainingDirectory(const TrainingDirectory&) = delete;
+  TrainingDirectory& operator=(const TrainingDirectory&) = delete;
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
  private:
@@ -40,15 +40,15 @@ class TrainingFolder {
   UniqueFd lock_;
 };
 
-// Removes the folder where a build that was killed has left it. Does nothing when it is in use.
-void remove_training_folder() noexcept;
+// Removes the directory where a build that was killed has left it. Does nothing when it is in use.
+void remove_training_directory() noexcept;
 
 // What the default image is trained on; scripts are written into `work`.
 [[nodiscard]] std::vector<Training> standard_trainings(const std::filesystem::path& work);
 
 // Mounts the image below `work` once for each training and runs it. The same image and programs
 // give the same recording: they run without address randomisation, with a fixed hash seed, in an
-// environment of their own and on one processor. `work` is a TrainingFolder's.
+// environment of their own and on one processor. `work` is a TrainingDirectory's.
 // Throws Error: kNoFuse and kMissingTool where nothing can be mounted, kFailed when a program
 // fails.
 [[nodiscard]] Recording record(const std::filesystem::path& image,
@@ -59,8 +59,8 @@ void remove_training_folder() noexcept;
 // the recording say the same of the new files. Returns their paths, relative to the tree.
 std::vector<std::string> order_by_use(const std::filesystem::path& tree, Recording& recording);
 
-// The text of .pyram/hot. `sites` are the folders of packages: the first file read there is what a
-// group waits for.
+// The text of .pyram/hot. `sites` are the directories of packages: the first file read there is
+// what a group waits for.
 [[nodiscard]] std::string hot_list(const Recording& recording,
                                    const std::vector<std::string>& sites);
 

@@ -3,9 +3,9 @@
 
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
-#include "image-builder/output_file.h"
 #include "image-builder/output/squash.h"
 #include "image-builder/output/squashfs_file.h"
+#include "image-builder/output_file.h"
 #include "image-builder/progress.h"
 #include "image-builder/scratch_job.h"
 #include "image-builder/train/train.h"
@@ -29,13 +29,13 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
     return manifest.at("python").at("sites").get<std::vector<std::string>>();
   });
   progress.phase("running " + quote(options.program.front()));
-  const TrainingFolder folder(scratch.folder);
-  std::vector<Training> trainings = standard_trainings(folder.path());
+  const TrainingDirectory directory(scratch.directory);
+  std::vector<Training> trainings = standard_trainings(directory.path());
   trainings.push_back({options.program.front(), options.program});
-  Recording recording = record(options.image, trainings, folder.path());
+  Recording recording = record(options.image, trainings, directory.path());
 
   progress.phase("unpacking the image");
-  const fs::path tree = scratch.folder / "image";
+  const fs::path tree = scratch.directory / "image";
   unpack_image(options.image, tree);
   for (const std::string& path : order_by_use(tree, recording)) {
     manifest["files"][path].update(file_entry(tree / path));
@@ -49,7 +49,7 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   squash.level = options.level;
   squash.block_size = superblock.block_size;
   squash.time = superblock.time;
-  squash.sort_file = scratch.folder / "sort";
+  squash.sort_file = scratch.directory / "sort";
   write_file(squash.sort_file, sort_file(tree, recording));
   make_squashfs(tree, scratch.partial, squash);
   seal(scratch.partial, {});
@@ -66,9 +66,10 @@ int train_image(const TrainOptions& given) {
   options.output = fs::absolute(options.output).lexically_normal();
   check_output(options.output);
   (void)read_superblock(options.image);
-  const int code = run_scratch_job(choose_work_dir({}, options.output), options.output,
-                             [&](const Scratch& scratch) { return train_in(options, scratch); });
-  remove_training_folder();
+  const int code =
+      run_scratch_job(choose_work_dir({}, options.output), options.output,
+                      [&](const Scratch& scratch) { return train_in(options, scratch); });
+  remove_training_directory();
   return code;
 }
 

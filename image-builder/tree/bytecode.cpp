@@ -20,11 +20,11 @@ int usable_cores() {
 }
 
 // Where sys.path leads to in the image.
-void append_module_folders(const ImageTree& image, std::vector<std::string>& arguments) {
-  arguments.push_back((image.tree / image.folders.stdlib).native());
-  for (const std::string& site : image.folders.sites) {
+void append_module_directories(const ImageTree& image, std::vector<std::string>& arguments) {
+  arguments.push_back((image.tree / image.directories.stdlib).native());
+  for (const std::string& site : image.directories.sites) {
     // The one inside the standard library has been seen with it.
-    if (!site.starts_with(image.folders.stdlib + "/")) {
+    if (!site.starts_with(image.directories.stdlib + "/")) {
       arguments.push_back((image.tree / site).native());
     }
   }
@@ -37,7 +37,7 @@ BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::pa
   std::vector<std::string> arguments = {
       image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
       columns ? "columns" : "lines", (image.tree / layout::kBytecodeDeltas).native()};
-  append_module_folders(image, arguments);
+  append_module_directories(image, arguments);
   const std::string output =
       run_or_throw(python_command(image.starter, compile_program(), arguments, work),
                    ExitCode::kBadSource, "compile the modules");
@@ -52,7 +52,7 @@ BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::pa
 void index_modules(const ImageTree& image, std::int64_t time, const std::filesystem::path& work) {
   std::vector<std::string> arguments = {image.tree.native(), std::to_string(time),
                                         (image.tree / layout::kModuleIndex).native()};
-  append_module_folders(image, arguments);
+  append_module_directories(image, arguments);
   run_or_throw(python_command(image.starter, std::string(index_program()), arguments, work),
                ExitCode::kBadSource, "make the index of the modules");
 }

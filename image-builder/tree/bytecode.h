@@ -15,19 +15,20 @@ struct BytecodeResult {
   std::vector<std::string> not_python;  // Files *.py that hold no valid source (templates).
 };
 
-// Compiles everything in the standard library and the package folders with the image's own
+// Compiles everything in the standard library and the package directories with the image's own
 // interpreter, on all cores. The bytecode is "unchecked-hash" (PEP 552): never stale, whatever the
 // files' times are. With `columns` it says where in a line each instruction came from, which is a
 // third of it and only draws carets in tracebacks. What -O and -OO change of it goes to
-// layout::kBytecodeDeltas, whose folder is there. Throws Error (kBadSource) when the interpreter
+// layout::kBytecodeDeltas, whose directory is there. Throws Error (kBadSource) when the interpreter
 // fails.
 [[nodiscard]] BytecodeResult compile_modules(const ImageTree& image,
                                              const std::filesystem::path& work, bool columns);
 
-// Writes layout::kModuleIndex: what can be imported from each folder of the image, as the image's
-// own interpreter reads it at every start (python/image_startup.py). `time` is the modification
-// time that all folders of the image will have, in seconds since 1970: by it the interpreter knows
-// that a folder is still as the index has it. Throws Error (kBadSource) when the interpreter fails.
+// Writes layout::kModuleIndex: what can be imported from each directory of the image, as the
+// image's own interpreter reads it at every start (python/image_startup.py). `time` is the
+// modification time that all directories of the image will have, in seconds since 1970: by it the
+// interpreter knows that a directory is still as the index has it. Throws Error (kBadSource) when
+// the interpreter fails.
 void index_modules(const ImageTree& image, std::int64_t time, const std::filesystem::path& work);
 
 }  // namespace pyram::builder

@@ -8,15 +8,15 @@
 namespace pyram::builder {
 namespace fs = std::filesystem;
 
-Starter through_loader(const fs::path& loader, const std::vector<fs::path>& library_folders,
+Starter through_loader(const fs::path& loader, const std::vector<fs::path>& library_directories,
                        const fs::path& program, const fs::path& shown_as) {
-  std::string folders;
-  for (const fs::path& folder : library_folders) {
-    if (!folders.empty()) folders.push_back(':');
-    folders += folder.native();
+  std::string directories;
+  for (const fs::path& directory : library_directories) {
+    if (!directories.empty()) directories.push_back(':');
+    directories += directory.native();
   }
-  return {
-      {loader.native(), "--argv0", shown_as.native(), "--library-path", folders, program.native()}};
+  return {{loader.native(), "--argv0", shown_as.native(), "--library-path", directories,
+           program.native()}};
 }
 
 Command python_command(const Starter& starter, const std::string& program,

@@ -14,9 +14,9 @@ struct Starter {
   std::vector<std::string> words;
 };
 
-// An interpreter that runs through a given loader with libraries from given folders only.
+// An interpreter that runs through a given loader with libraries from given directories only.
 [[nodiscard]] Starter through_loader(const std::filesystem::path& loader,
-                                     const std::vector<std::filesystem::path>& library_folders,
+                                     const std::vector<std::filesystem::path>& library_directories,
                                      const std::filesystem::path& program,
                                      const std::filesystem::path& shown_as);
 
@@ -31,7 +31,7 @@ struct InterpreterFacts {
   std::string platform;        // "linux-x86_64"
   std::filesystem::path prefix;
   std::filesystem::path stdlib;
-  std::vector<std::filesystem::path> sites;  // Folders of installed packages that exist.
+  std::vector<std::filesystem::path> sites;  // Directories of installed packages that exist.
   std::filesystem::path site_for_new;        // Where a new package would be installed.
 };
 

@@ -31,8 +31,8 @@ fs::path resolve(const fs::path& path, const fs::path& root) {
   return current;
 }
 
-bool is_below(const fs::path& path, const fs::path& folder) {
-  const fs::path relative = path.lexically_relative(folder);
+bool is_below(const fs::path& path, const fs::path& directory) {
+  const fs::path relative = path.lexically_relative(directory);
   return !relative.empty() && *relative.begin() != "..";
 }
 
@@ -86,7 +86,7 @@ class Mover {
   }
 
   // A link stays one where its target comes along. Debian's python3-django, for one, has links into
-  // another package's folder: then the file that is meant comes in the link's place.
+  // another package's directory: then the file that is meant comes in the link's place.
   void make_link(const fs::path& from, const fs::path& to) {
     const fs::path target = fs::read_symlink(from);
     const fs::path inside = (to.parent_path() / target).lexically_normal();
@@ -122,14 +122,15 @@ fs::path find_program_file(const SourceTree& source) {
         throw Error(ExitCode::kBadSource,
                     quote(program.native()) +
                         " is no program file of this machine's kind; name the "
-                        "folder of an installed PyPy");
+                        "directory of an installed PyPy");
       }
       return program;
     }
   }
-  throw Error(ExitCode::kBadSource, "there is no PyPy in " + quote(source.prefix.native()) +
-                                        ": bin/pypy3 is missing; name the folder that holds bin/ "
-                                        "and lib/");
+  throw Error(ExitCode::kBadSource,
+              "there is no PyPy in " + quote(source.prefix.native()) +
+                  ": bin/pypy3 is missing; name the directory that holds bin/ "
+                  "and lib/");
 }
 
 // A script that starts with "#!...python3" made to start with the interpreter beside it. An image
@@ -186,7 +187,7 @@ std::string startup_text(const ImageTree& image) {
   std::replace(version.begin(), version.end(), '.', ',');
   std::string text(startup_program());
   for (const auto& [mark, value] : {std::pair<std::string_view, std::string>{"@VERSION@", version},
-                                    {"@STDLIB@", image.folders.stdlib},
+                                    {"@STDLIB@", image.directories.stdlib},
                                     {"@INDEX@", layout::kModuleIndex},
                                     {"@DELTAS@", layout::kBytecodeDeltas}}) {
     text.replace(text.find(mark), mark.size(), value);
@@ -263,10 +264,10 @@ void add_pip_module(const ImageTree& image) {
 
 // A wheel is compressed weakly, and what is compressed already an image cannot compress better.
 void repack_wheels(const ImageTree& image, const fs::path& work) {
-  const fs::path folder = image.tree / "share/python-wheels";
-  if (!fs::exists(folder)) return;
+  const fs::path directory = image.tree / "share/python-wheels";
+  if (!fs::exists(directory)) return;
   std::vector<std::string> wheels;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
     if (entry.path().extension() == ".whl") wheels.push_back(entry.path().native());
   }
   std::sort(wheels.begin(), wheels.end());
@@ -276,7 +277,7 @@ void repack_wheels(const ImageTree& image, const fs::path& work) {
 
 // Where the interpreter isn't Debian's, ensurepip has its wheels beside it.
 void take_bundled_wheels(ImageTree& image) {
-  const fs::path bundled = image.tree / image.folders.stdlib / "ensurepip/_bundled";
+  const fs::path bundled = image.tree / image.directories.stdlib / "ensurepip/_bundled";
   const fs::path wheels = image.tree / "share/python-wheels";
   if (!fs::is_directory(bundled) || fs::exists(wheels)) return;
   fs::create_directories(wheels.parent_path());
@@ -288,9 +289,9 @@ void take_bundled_wheels(ImageTree& image) {
 void take_licences(const SourceTree& source, Mover& mover, ImageTree& image) {
   const bool has_packages = !source.is_image && !source.owners.empty();
   if (has_packages) return;  // Theirs are taken when it is known which are in the image.
-  const auto take = [&](const fs::path& from, const fs::path& folder) {
+  const auto take = [&](const fs::path& from, const fs::path& directory) {
     if (!fs::is_regular_file(fs::symlink_status(from))) return;
-    const fs::path to = "share/doc" / folder / "copyright";
+    const fs::path to = "share/doc" / directory / "copyright";
     mover.take(from, to);
     if (!source.is_image) image.owners[to.native()] = "pypy";
   };
@@ -331,8 +332,8 @@ std::optional<fs::path> find_loader(const SourceTree& source, const fs::path& pa
   return missing ? std::nullopt : std::optional(real);
 }
 
-// Where libraries come from. A loader and a C library belong together, so the loader's own folder
-// is the first; beside the program is where portable builds have theirs.
+// Where libraries come from. A loader and a C library belong together, so the loader's own
+// directory is the first; beside the program is where portable builds have theirs.
 Runtime find_runtime(const SourceTree& source, const fs::path& program) {
   const std::string named = read_elf_facts(program).loader;
   if (named.empty()) {
@@ -346,11 +347,13 @@ Runtime find_runtime(const SourceTree& source, const fs::path& program) {
                                           " needs; install the C library that it was built for");
   }
   Runtime runtime{*loader, {loader->parent_path()}};
-  const auto add = [&](const fs::path& folder) { runtime.library_folders.push_back(folder); };
-  std::for_each(source.library_folders.begin(), source.library_folders.end(), add);
+  const auto add = [&](const fs::path& directory) {
+    runtime.library_directories.push_back(directory);
+  };
+  std::for_each(source.library_directories.begin(), source.library_directories.end(), add);
   add(program.parent_path());
   if (source.system_libraries) {
-    const std::vector<fs::path> system = system_library_folders();
+    const std::vector<fs::path> system = system_library_directories();
     std::for_each(system.begin(), system.end(), add);
   }
   return runtime;
@@ -363,7 +366,7 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   image.tree = tree;
   const fs::path program = find_program_file(source);
   image.runtime = find_runtime(source, program);
-  const Starter before = through_loader(image.runtime.loader, image.runtime.library_folders,
+  const Starter before = through_loader(image.runtime.loader, image.runtime.library_directories,
                                         program, source.prefix / "bin/pypy3");
   const InterpreterFacts facts = ask(before, work);
   if (!is_below(facts.stdlib, source.prefix)) {
@@ -374,16 +377,16 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   fs::create_directories(tree);
   Mover mover(source, image);
   mover.take(program, layout::kProgram);
-  image.folders.stdlib = facts.stdlib.lexically_relative(source.prefix);
-  mover.take(facts.stdlib, image.folders.stdlib);
+  image.directories.stdlib = facts.stdlib.lexically_relative(source.prefix);
+  mover.take(facts.stdlib, image.directories.stdlib);
   for (const fs::path& site : facts.sites) {
     if (!is_below(site, source.prefix)) continue;
-    image.folders.sites.push_back(site.lexically_relative(source.prefix));
+    image.directories.sites.push_back(site.lexically_relative(source.prefix));
     // One inside the standard library has come with it.
-    if (!is_below(site, facts.stdlib)) mover.take(site, image.folders.sites.back());
+    if (!is_below(site, facts.stdlib)) mover.take(site, image.directories.sites.back());
   }
-  for (const char* folder : {"share/zoneinfo", "share/python-wheels", "share/common-licenses"}) {
-    mover.take(source.prefix / folder, folder);
+  for (const char* directory : {"share/zoneinfo", "share/python-wheels", "share/common-licenses"}) {
+    mover.take(source.prefix / directory, directory);
   }
   take_bundled_wheels(image);
   take_licences(source, mover, image);
@@ -406,7 +409,8 @@ void add_libraries(const SourceTree& source, ImageTree& image) {
     }
   };
   const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
-  const auto closure = library_closure({image.tree, image.runtime.library_folders, loader_name});
+  const auto closure =
+      library_closure({image.tree, image.runtime.library_directories, loader_name});
   if (!fs::exists(image.tree / layout::kLoader)) copy(image.runtime.loader, layout::kLoader);
   for (const auto& [name, found] : closure) {
     if (fs::exists(image.tree / layout::kLibraries / name)) continue;

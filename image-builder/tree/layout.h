@@ -13,16 +13,16 @@
 
 namespace pyram::builder {
 
-// The loader's real file, and the folders where libraries are looked for.
+// The loader's real file, and the directories where libraries are looked for.
 struct Runtime {
   std::filesystem::path loader;
-  std::vector<std::filesystem::path> library_folders;
+  std::vector<std::filesystem::path> library_directories;
 };
 
 struct ImageTree {
-  std::filesystem::path tree;  // The image's root.
-  Runtime runtime;             // Where what is still missing comes from.
-  RuleFolders folders;         // The standard library and the packages, in the image.
+  std::filesystem::path tree;   // The image's root.
+  Runtime runtime;              // Where what is still missing comes from.
+  RuleDirectories directories;  // The standard library and the packages, in the image.
   std::map<std::string, std::string> owners;  // Path in the image -> package name.
   std::vector<std::string> notes;             // What a person should know of.
   // Path in the image -> the file of this machine that it is a copy of.
@@ -48,7 +48,7 @@ void complete(const SourceTree& source, ImageTree& image, const std::filesystem:
 // (kBadSource) for one that is nowhere.
 void add_libraries(const SourceTree& source, ImageTree& image);
 
-// Gives every file and folder the usual mode: 0755 or 0644, whatever the umask was.
+// Gives every file and directory the usual mode: 0755 or 0644, whatever the umask was.
 void normalise_modes(const std::filesystem::path& tree);
 
 }  // namespace pyram::builder

@@ -120,7 +120,7 @@ std::vector<std::string> licence_files(const ImageTree& image, const std::string
 
 void add_licences(SourceTree& source, ImageTree& image) {
   for (const std::string& package : used_packages(image)) {
-    // Some packages' folder is a link to another's: what is meant is copied.
+    // Some packages' directory is a link to another's: what is meant is copied.
     const fs::path copyright = source.prefix / "share/doc" / package / "copyright";
     if (fs::is_regular_file(copyright)) put(copyright, package, image);
   }

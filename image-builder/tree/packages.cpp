@@ -18,7 +18,7 @@ constexpr std::string_view kDebian = "debian:";
 
 bool is_debian(const std::string& name) { return name.starts_with(kDebian); }
 
-// pip runs in another folder.
+// pip runs in another directory.
 std::string absolute(const fs::path& file, std::string_view what) {
   if (!fs::is_regular_file(file)) {
     throw Error(ExitCode::kBadSource,
@@ -71,12 +71,12 @@ std::vector<std::string> environment() {
   return result;
 }
 
-// The folder for what is added: the last one that the source has, else the interpreter's own.
+// The directory for what is added: the last one that the source has, else the interpreter's own.
 std::string site_for_packages(ImageTree& image) {
-  if (image.folders.sites.empty()) {
-    image.folders.sites.push_back(image.facts.site_for_new.lexically_relative(image.tree));
+  if (image.directories.sites.empty()) {
+    image.directories.sites.push_back(image.facts.site_for_new.lexically_relative(image.tree));
   }
-  return image.folders.sites.back();
+  return image.directories.sites.back();
 }
 
 }  // namespace
@@ -96,17 +96,17 @@ bool wants_pip(const PackageRequest& request) {
 
 void install_packages(const PackageRequest& request, SourceTree& source, ImageTree& image,
                       const fs::path& work) {
-  const fs::path folder = work / "pip";
-  fs::create_directory(folder);
+  const fs::path directory = work / "pip";
+  fs::create_directory(directory);
   const nlohmann::json order = {{"tree", image.tree.native()},
                                 {"site", (image.tree / site_for_packages(image)).native()},
-                                {"work", folder.native()},
+                                {"work", directory.native()},
                                 {"owners", image.owners},
                                 {"requests", pip_requests(request)},
                                 {"options", pip_options(request)}};
-  write_file(folder / "order.json", order.dump());
+  write_file(directory / "order.json", order.dump());
   Command command = python_command(image.starter, std::string(install_packages_program()),
-                                   {(folder / "order.json").native()}, folder);
+                                   {(directory / "order.json").native()}, directory);
   command.environment = environment();
   const Outcome outcome = run(command);
   if (!outcome.ok()) {
@@ -123,7 +123,7 @@ void install_packages(const PackageRequest& request, SourceTree& source, ImageTr
                                package.at("sha256"), package.at("licences")});
     for (const std::string file : package.at("files")) image.owners[file] = name;
   }
-  fs::remove_all(folder);
+  fs::remove_all(directory);
 }
 
 }  // namespace pyram::builder

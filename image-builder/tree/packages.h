@@ -16,7 +16,7 @@ struct PackageRequest {
   std::vector<std::filesystem::path> requirements;
   std::string index_url;
   bool no_index = false;
-  std::vector<std::string> find_links;  // Folders, files or URLs.
+  std::vector<std::string> find_links;  // Directories, files or URLs.
 };
 
 // The NAMEs of what is written as "debian:NAME".

@@ -61,15 +61,16 @@ class Pattern {
 };
 
 // The patterns with {stdlib} and {site} filled in.
-std::vector<Pattern> expand(const std::vector<std::string>& patterns, const RuleFolders& folders) {
+std::vector<Pattern> expand(const std::vector<std::string>& patterns,
+                            const RuleDirectories& directories) {
   constexpr std::string_view kStdlib = "{stdlib}";
   constexpr std::string_view kSite = "{site}";
   std::vector<Pattern> result;
   for (const std::string& pattern : patterns) {
     if (pattern.starts_with(kStdlib)) {
-      result.emplace_back(folders.stdlib + pattern.substr(kStdlib.size()));
+      result.emplace_back(directories.stdlib + pattern.substr(kStdlib.size()));
     } else if (pattern.starts_with(kSite)) {
-      for (const std::string& site : folders.sites) {
+      for (const std::string& site : directories.sites) {
         result.emplace_back(site + pattern.substr(kSite.size()));
       }
     } else {
@@ -145,7 +146,7 @@ bool matches(std::string_view pattern, std::string_view path) {
   return Pattern(pattern).matches(split(path));
 }
 
-std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleFolders& folders,
+std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleDirectories& known,
                                     const fs::path& tree) {
   std::vector<fs::path> files;
   std::vector<fs::path> directories;
@@ -156,10 +157,10 @@ std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleFolders& f
   std::vector<std::vector<Pattern>> patterns;
   std::vector<RuleResult> results;
   for (const StripRule& rule : table.rules) {
-    patterns.push_back(expand(rule.patterns, folders));
+    patterns.push_back(expand(rule.patterns, known));
     results.push_back({rule.name, rule.why});
   }
-  const std::vector<Pattern> keep = expand(table.keep, folders);
+  const std::vector<Pattern> keep = expand(table.keep, known);
   for (const fs::path& file : files) {
     const std::vector<std::string> names = split(file.lexically_relative(tree).native());
     const auto rule = std::find_if(patterns.begin(), patterns.end(), [&](const auto& candidates) {
@@ -171,8 +172,8 @@ std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleFolders& f
     ++result.files;
     fs::remove(file);
   }
-  // Deepest first, so that a folder of empty folders goes too. Only folders that a rule emptied:
-  // an empty folder that a package brings may have a meaning.
+  // Deepest first, so that a directory of empty directories goes too. Only directories that a rule
+  // emptied: an empty directory that a package brings may have a meaning.
   std::sort(directories.rbegin(), directories.rend());
   for (const fs::path& directory : directories) {
     const fs::path inside = directory / "x";

@@ -23,7 +23,7 @@ struct RuleTable {
 };
 
 // What {stdlib} and {site} stand for: paths relative to the image's root.
-struct RuleFolders {
+struct RuleDirectories {
   std::string stdlib;
   std::vector<std::string> sites;
 };
@@ -47,12 +47,12 @@ void add_results(std::vector<RuleResult>& results, const std::vector<RuleResult>
 void merge_rules(RuleTable& table, RuleTable more);
 
 // Whether a path (relative, no leading slash) matches a pattern. A pattern that ends with '/'
-// matches everything below the folders that it names.
+// matches everything below the directories that it names.
 [[nodiscard]] bool matches(std::string_view pattern, std::string_view path);
 
-// Removes what the rules name below `tree`, and folders that became empty. The results come in the
-// order of the rules; a file that several name counts for the first.
-std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleFolders& folders,
+// Removes what the rules name below `tree`, and directories that became empty. The results come in
+// the order of the rules; a file that several name counts for the first.
+std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleDirectories& directories,
                                     const std::filesystem::path& tree);
 
 }  // namespace pyram::builder

@@ -35,12 +35,12 @@ _pyram_mount() {
   case " ${words[*]} " in
     *' --status '* | *' --unmount '* | *' --reload '*)
       # Not with compgen -W, which expands its words: other users choose the names of mount points.
-      local folder type quoted
-      while read -r _ folder type _; do
+      local directory type quoted
+      while read -r _ directory type _; do
         [[ $type == fuse.pyram ]] || continue
-        printf -v folder %b "${folder//\\/\\0}" # The kernel writes a blank as \040.
-        printf -v quoted %q "$folder"
-        [[ $folder == "$cur"* || $quoted == "$cur"* ]] && COMPREPLY+=("$quoted")
+        printf -v directory %b "${directory//\\/\\0}" # The kernel writes a blank as \040.
+        printf -v quoted %q "$directory"
+        [[ $directory == "$cur"* || $quoted == "$cur"* ]] && COMPREPLY+=("$quoted")
       done </proc/mounts
       ;;
     *) _filedir ;;

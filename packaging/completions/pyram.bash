@@ -23,9 +23,9 @@ _pyram() {
     --image)
       _filedir sqfs
       # Not with compgen -W, which expands its words: a file may have any name.
-      local folder image
-      for folder in "${XDG_DATA_HOME:-$HOME/.local/share}" /usr/local/share /usr/share; do
-        for image in "$folder"/pyram/images/*.sqfs; do
+      local directory image
+      for directory in "${XDG_DATA_HOME:-$HOME/.local/share}" /usr/local/share /usr/share; do
+        for image in "$directory"/pyram/images/*.sqfs; do
           [[ -e $image ]] || continue
           image=${image##*/}
           printf -v image %q "${image%.sqfs}"

@@ -20,7 +20,7 @@ using pyram::ExitCode;
 using pyram::Outcome;
 using pyram::test::Mount;
 using pyram::test::program;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -31,11 +31,11 @@ constexpr char kLonger[] = "5";
 constexpr char kText[] = "hello from the image\n";
 
 // An image with one small file.
-fs::path small_image(const TemporaryFolder& folder) {
-  const fs::path tree = folder / "tree";
+fs::path small_image(const TemporaryDirectory& directory) {
+  const fs::path tree = directory / "tree";
   fs::create_directories(tree);
   pyram::write_file(tree / "hello", kText);
-  return pyram::test::make_image(tree, folder / "small.sqfs");
+  return pyram::test::make_image(tree, directory / "small.sqfs");
 }
 
 Outcome pyram_mount(std::vector<std::string> arguments) {
@@ -55,16 +55,16 @@ void check_refused(const Outcome& outcome, ExitCode code, const std::string& wor
 }  // namespace
 
 TEST_CASE("a mounted image can be read, and is gone after --unmount") {
-  const TemporaryFolder folder;
-  Mount mount(small_image(folder));
+  const TemporaryDirectory directory;
+  Mount mount(small_image(directory));
   CHECK(pyram::read_file(mount / "hello") == kText);
   mount.unmount();
   CHECK_FALSE(pyram::test::is_mounted(mount.path()));
 }
 
 TEST_CASE("a plain user mounts by fusermount3") {
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder), {}, Mount::By::kUser);
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory), {}, Mount::By::kUser);
   const Outcome outcome =
       pyram::run(pyram::test::as_plain_user({"cat", (mount / "hello").native()}));
   CHECK(outcome.output == kText);
@@ -72,8 +72,8 @@ TEST_CASE("a plain user mounts by fusermount3") {
 
 TEST_CASE("each ending signal unmounts and ends the daemon") {
   const int signal = GENERATE(SIGTERM, SIGINT, SIGHUP);
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory));
   const pid_t daemon = mount.daemon();
   REQUIRE(::kill(daemon, signal) == 0);
   pyram::test::wait_for_end(daemon);
@@ -81,8 +81,8 @@ TEST_CASE("each ending signal unmounts and ends the daemon") {
 }
 
 TEST_CASE("who has a file open when the daemon is told to end goes on reading it") {
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory));
   const pid_t daemon = mount.daemon();
   {
     const pyram::UniqueFd file(::open((mount / "hello").c_str(), O_RDONLY | O_CLOEXEC));
@@ -97,43 +97,43 @@ TEST_CASE("who has a file open when the daemon is told to end goes on reading it
 }
 
 TEST_CASE("in the foreground --ready-fd says when it serves") {
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   const Outcome outcome = pyram::run(
       {.arguments = {"sh", "-c",
                      "exec 4>&1; \"$0\" -f --ready-fd 4 \"$1\" \"$2\" > /dev/null & "
                      "exec 4>&-; wait",
-                     program("pyram-mount"), image.native(), (folder / "missing").native()}});
+                     program("pyram-mount"), image.native(), (directory / "missing").native()}});
   CHECK(outcome.output.starts_with("-cannot mount on"));
 }
 
 TEST_CASE("what cannot be mounted is refused with one line and a documented code") {
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
 
   SECTION("no image") {
-    check_refused(pyram_mount({(folder / "none").native(), point.native()}), ExitCode::kBadImage,
+    check_refused(pyram_mount({(directory / "none").native(), point.native()}), ExitCode::kBadImage,
                   "No such file");
   }
-  SECTION("a folder as image") {
-    check_refused(pyram_mount({(folder / "tree").native(), point.native()}), ExitCode::kBadImage,
+  SECTION("a directory as image") {
+    check_refused(pyram_mount({(directory / "tree").native(), point.native()}), ExitCode::kBadImage,
                   "it is not a file");
   }
   SECTION("no SquashFS") {
-    check_refused(pyram_mount({(folder / "tree/hello").native(), point.native()}),
+    check_refused(pyram_mount({(directory / "tree/hello").native(), point.native()}),
                   ExitCode::kBadImage, "it is not a SquashFS");
   }
   SECTION("an empty file") {
-    std::ofstream(folder / "empty").flush();
-    check_refused(pyram_mount({(folder / "empty").native(), point.native()}), ExitCode::kBadImage,
-                  "it is not a SquashFS");
+    std::ofstream(directory / "empty").flush();
+    check_refused(pyram_mount({(directory / "empty").native(), point.native()}),
+                  ExitCode::kBadImage, "it is not a SquashFS");
   }
   SECTION("a truncated image") {
-    const fs::path cut = folder / "cut.sqfs";
+    const fs::path cut = directory / "cut.sqfs";
     fs::copy(image, cut);
     // mksquashfs pads to 4 KiB; the SquashFS itself has to lose a byte.
     fs::resize_file(cut, 200);
@@ -145,15 +145,15 @@ TEST_CASE("what cannot be mounted is refused with one line and a documented code
                   ExitCode::kBadImage, "it is not a SquashFS");
   }
   SECTION("no mount point") {
-    check_refused(pyram_mount({image.native(), (folder / "missing").native()}),
+    check_refused(pyram_mount({image.native(), (directory / "missing").native()}),
                   ExitCode::kBadMountPoint, "it does not exist");
   }
   SECTION("a file as mount point") {
     check_refused(pyram_mount({image.native(), image.native()}), ExitCode::kBadMountPoint,
-                  "it is not a folder");
+                  "it is not a directory");
   }
   SECTION("a mount point with files in it") {
-    check_refused(pyram_mount({image.native(), (folder / "tree").native()}),
+    check_refused(pyram_mount({image.native(), (directory / "tree").native()}),
                   ExitCode::kBadMountPoint, "it is not empty");
   }
   SECTION("a mount point in use") {
@@ -189,16 +189,16 @@ TEST_CASE("what cannot be mounted is refused with one line and a documented code
 }
 
 TEST_CASE("an image anywhere in a file is mounted by -o offset") {
-  const TemporaryFolder folder;
-  const std::string image = pyram::read_file(small_image(folder));
-  pyram::write_file(folder / "inside", std::string(5000, 'x') + image);
-  const Mount mount(folder / "inside", {"-o", "offset=5000"});
+  const TemporaryDirectory directory;
+  const std::string image = pyram::read_file(small_image(directory));
+  pyram::write_file(directory / "inside", std::string(5000, 'x') + image);
+  const Mount mount(directory / "inside", {"-o", "offset=5000"});
   CHECK(pyram::read_file(mount / "hello") == kText);
 }
 
 TEST_CASE("options uid and gid give everything to one owner") {
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder), {"-o", "uid=1234,gid=4321"});
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory), {"-o", "uid=1234,gid=4321"});
   struct stat status {};
   REQUIRE(::stat((mount / "hello").c_str(), &status) == 0);
   CHECK(status.st_uid == 1234);
@@ -206,11 +206,11 @@ TEST_CASE("options uid and gid give everything to one owner") {
 }
 
 TEST_CASE("notify_pipe gets squashfuse's letter") {
-  const TemporaryFolder folder;
-  const fs::path pipe = folder / "pipe";
+  const TemporaryDirectory directory;
+  const fs::path pipe = directory / "pipe";
   REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
   const pyram::UniqueFd reader(::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  const fs::path image = small_image(folder);
+  const fs::path image = small_image(directory);
   char letter = 0;
   SECTION("mounted") {
     const Mount mount(image, {"-o", "notify_pipe=" + pipe.native()});
@@ -219,7 +219,7 @@ TEST_CASE("notify_pipe gets squashfuse's letter") {
   }
   SECTION("refused") {
     CHECK_FALSE(pyram_mount({"-o", "notify_pipe=" + pipe.native(), image.native(),
-                             (folder / "missing").native()})
+                             (directory / "missing").native()})
                     .ok());
     REQUIRE(::read(reader.get(), &letter, 1) == 1);
     CHECK(letter == 'f');
@@ -227,8 +227,8 @@ TEST_CASE("notify_pipe gets squashfuse's letter") {
 }
 
 TEST_CASE("a dead daemon's mount is replaced") {
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
   const Mount mount(image);
   pyram::test::kill_daemon(mount);
   struct statfs status {};
@@ -239,10 +239,10 @@ TEST_CASE("a dead daemon's mount is replaced") {
 }
 
 TEST_CASE("an idle mount goes, but not while somebody is in it") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   const auto by = GENERATE(Mount::By::kUs, Mount::By::kUser);
-  const Mount mount(small_image(folder), {"--idle-timeout", kIdle}, by);
-  // The shell holds the folder for longer than that; then we see that it is still there.
+  const Mount mount(small_image(directory), {"--idle-timeout", kIdle}, by);
+  // The shell holds the directory for longer than that; then we see that it is still there.
   std::vector<std::string> words = {"sh", "-c", "cd \"$0\" && sleep \"$1\" && cat hello",
                                     mount.path().native(), kLonger};
   const Outcome outcome = pyram::run(by == Mount::By::kUs ? pyram::Command{.arguments = words}
@@ -255,10 +255,10 @@ TEST_CASE("an idle mount goes, but not while somebody is in it") {
 }
 
 TEST_CASE("an idle mount stays while a file of it is mapped or run") {
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
-  fs::copy_file("/bin/sleep", folder / "tree/sleep");
-  const Mount mount(small_image(folder), {"--idle-timeout", kIdle});
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  fs::copy_file("/bin/sleep", directory / "tree/sleep");
+  const Mount mount(small_image(directory), {"--idle-timeout", kIdle});
   SECTION("mapped") {
     pyram::UniqueFd file(::open((mount / "hello").c_str(), O_RDONLY | O_CLOEXEC));
     void* const mapped = ::mmap(nullptr, sizeof(kText), PROT_READ, MAP_PRIVATE, file.get(), 0);
@@ -277,8 +277,8 @@ TEST_CASE("an idle mount stays while a file of it is mapped or run") {
 }
 
 TEST_CASE("a status in each format") {
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory));
   CHECK(pyram::read_file(mount / "hello") == kText);
   CHECK(mount.count("requests_read") == 1);
   CHECK(mount.count("served_bytes") == sizeof(kText) - 1);
@@ -292,11 +292,11 @@ TEST_CASE("a status in each format") {
 
 TEST_CASE("mount(8)'s helper form") {
   if (!pyram::test::running_as_root()) PYRAM_SKIP("mount(8) is for root");
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
-  const fs::path helper = folder / "mount.fuse.pyram";
+  const fs::path helper = directory / "mount.fuse.pyram";
   fs::create_symlink(program("pyram-mount"), helper);
   const std::vector<std::string> words = {helper.native(),
                                           image.native(),

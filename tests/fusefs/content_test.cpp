@@ -18,7 +18,7 @@
 
 namespace fs = std::filesystem;
 using pyram::test::Mount;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -33,7 +33,7 @@ std::string some_bytes(std::size_t size, unsigned seed) {
 // A tree of everything that an image can have and any user can make.
 void make_tree(const fs::path& tree) {
   constexpr std::size_t kBlock = 131072;
-  fs::create_directories(tree / "folder/below/deeper");
+  fs::create_directories(tree / "directory/below/deeper");
   pyram::write_file(tree / "empty", "");
   pyram::write_file(tree / "small", "small\n");
   pyram::write_file(tree / "one block", some_bytes(kBlock, 1));
@@ -41,7 +41,7 @@ void make_tree(const fs::path& tree) {
   pyram::write_file(tree / "one block less a byte", some_bytes(kBlock - 1, 3));
   pyram::write_file(tree / "many blocks", some_bytes(20 * kBlock + 777, 4));
   for (unsigned i = 0; i < 40; ++i) {
-    pyram::write_file(tree / "folder" / ("fragment " + std::to_string(i)),
+    pyram::write_file(tree / "directory" / ("fragment " + std::to_string(i)),
                       some_bytes(1000 + i, 100 + i));
   }
   {
@@ -50,21 +50,21 @@ void make_tree(const fs::path& tree) {
     REQUIRE(::pwrite(sparse.get(), "here", 4, 5 * kBlock + 3) == 4);
     REQUIRE(::ftruncate(sparse.get(), 12 * kBlock + 5) == 0);
   }
-  fs::create_hard_link(tree / "small", tree / "folder/hard link");
-  fs::create_symlink("../small", tree / "folder/link");
+  fs::create_hard_link(tree / "small", tree / "directory/hard link");
+  fs::create_symlink("../small", tree / "directory/link");
   fs::create_symlink(std::string(4000, 'x'), tree / "long link");
   fs::create_symlink("nowhere", tree / "dangling");
   pyram::write_file(tree / "\xc3\xa4 'quoted' \"name\"\n", "name\n");
   REQUIRE(::mkfifo((tree / "pipe").c_str(), 0600) == 0);
   REQUIRE(::chmod((tree / "small").c_str(), 04711) == 0);
-  REQUIRE(::chmod((tree / "folder/below").c_str(), 01777) == 0);
+  REQUIRE(::chmod((tree / "directory/below").c_str(), 01777) == 0);
   const timespec times[2] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1234567890, .tv_nsec = 0}};
   REQUIRE(::utimensat(AT_FDCWD, (tree / "empty").c_str(), times, 0) == 0);
 }
 
-std::set<std::string> names_in(const fs::path& folder) {
+std::set<std::string> names_in(const fs::path& directory) {
   std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.insert(entry.path().filename());
+  for (const auto& entry : fs::directory_iterator(directory)) names.insert(entry.path().filename());
   return names;
 }
 
@@ -113,24 +113,24 @@ TEST_CASE("odd images read back as what went into them") {
       std::vector<std::string>{"-b", "4K"}, std::vector<std::string>{"-b", "1M"},
       std::vector<std::string>{"-noI", "-noD", "-noF"}, std::vector<std::string>{"-no-fragments"},
       std::vector<std::string>{"-always-use-fragments"}, std::vector<std::string>{"-no-exports"});
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
-  make_tree(folder / "tree");
-  const Mount mount(pyram::test::make_image(folder / "tree", folder / "image", options));
-  compare(folder / "tree", mount.path());
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  make_tree(directory / "tree");
+  const Mount mount(pyram::test::make_image(directory / "tree", directory / "image", options));
+  compare(directory / "tree", mount.path());
 }
 
 TEST_CASE("attributes are those of the image, and none cost a request where there are none") {
-  const TemporaryFolder folder;
-  const fs::path tree = folder / "tree";
+  const TemporaryDirectory directory;
+  const fs::path tree = directory / "tree";
   fs::create_directory(tree);
   pyram::write_file(tree / "file", "x");
   std::array<char, 100> value{};
   SECTION("with attributes") {
     if (::setxattr((tree / "file").c_str(), "user.colour", "blue", 4, 0) != 0) {
-      PYRAM_SKIP("the temporary folder's file system has no user attributes");
+      PYRAM_SKIP("the temporary directory's file system has no user attributes");
     }
-    const Mount mount(pyram::test::make_image(tree, folder / "image", {"-xattrs"}));
+    const Mount mount(pyram::test::make_image(tree, directory / "image", {"-xattrs"}));
     CHECK(::getxattr((mount / "file").c_str(), "user.colour", value.data(), value.size()) == 4);
     CHECK(std::string(value.data()) == "blue");
     CHECK(::getxattr((mount / "file").c_str(), "user.colour", value.data(), 2) == -1);
@@ -141,7 +141,7 @@ TEST_CASE("attributes are those of the image, and none cost a request where ther
           sizeof("user.colour"));
   }
   SECTION("without") {
-    const Mount mount(pyram::test::make_image(tree, folder / "image", {"-no-xattrs"}));
+    const Mount mount(pyram::test::make_image(tree, directory / "image", {"-no-xattrs"}));
     for (int i = 0; i < 3; ++i) {
       CHECK(::getxattr((mount / "file").c_str(), "user.colour", value.data(), value.size()) == -1);
     }
@@ -150,16 +150,16 @@ TEST_CASE("attributes are those of the image, and none cost a request where ther
 }
 
 TEST_CASE("what is read again, opened again or missing again asks the daemon nothing") {
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
-  make_tree(folder / "tree");
-  const Mount mount(pyram::test::make_image(folder / "tree", folder / "image"));
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  make_tree(directory / "tree");
+  const Mount mount(pyram::test::make_image(directory / "tree", directory / "image"));
   const auto use = [&] {
-    compare(folder / "tree", mount.path());
+    compare(directory / "tree", mount.path());
     CHECK_FALSE(fs::exists(mount / "missing"));
   };
   use();
-  // The status is asked for by an ioctl, on a folder that is opened.
+  // The status is asked for by an ioctl, on a directory that is opened.
   const std::uint64_t before = mount.count("requests");
   use();
   CHECK(mount.count("requests") == before + 1);

@@ -22,7 +22,7 @@ using pyram::test::compare_trees;
 using pyram::test::Comparison;
 using pyram::test::make_image;
 using pyram::test::Mount;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -44,8 +44,8 @@ void sparse_file(const fs::path& path, off_t size, const std::string& end) {
 
 // Everything that a SquashFS can hold and a plain user can make.
 void make_tree(const fs::path& tree) {
-  fs::create_directories(tree / "folder/in/a folder with 'quotes' and spaces");
-  fs::create_directory(tree / "empty folder");
+  fs::create_directories(tree / "directory/in/a directory with 'quotes' and spaces");
+  fs::create_directory(tree / "empty directory");
   pyram::write_file(tree / "empty", "");
   pyram::write_file(tree / "one byte", "x");
   pyram::write_file(tree / "one block", noise(kBlock));
@@ -54,12 +54,13 @@ void make_tree(const fs::path& tree) {
   pyram::write_file(tree / "three blocks", noise(3 * kBlock, 4));
   pyram::write_file(tree / "zeros", std::string(5 * kBlock + 17, '\0'));
   for (unsigned i = 0; i < 50; ++i) {
-    pyram::write_file(tree / "folder" / ("fragment " + std::to_string(i)), noise(100 * i + 1, i));
+    pyram::write_file(tree / "directory" / ("fragment " + std::to_string(i)),
+                      noise(100 * i + 1, i));
   }
   sparse_file(tree / "sparse", off_t{40} * 1024 * 1024, "the end");
   sparse_file(tree / "sparse at the end", 1024 * 1024, std::string(4096, '\0'));
-  fs::create_hard_link(tree / "three blocks", tree / "folder/in/another name");
-  fs::create_symlink("../one byte", tree / "folder/link");
+  fs::create_hard_link(tree / "three blocks", tree / "directory/in/another name");
+  fs::create_symlink("../one byte", tree / "directory/link");
   fs::create_symlink(std::string(1000, 'l'), tree / "a long link to nowhere");
   REQUIRE(::mkfifo((tree / "pipe").c_str(), 0640) == 0);
   fs::permissions(tree / "one byte", fs::perms::owner_read);
@@ -75,9 +76,10 @@ void check_same(const Comparison& comparison) {
   CHECK(comparison.differences.empty());
 }
 
-void unsquash(const fs::path& image, const fs::path& folder) {
-  const pyram::Outcome outcome = pyram::run({.arguments = {"unsquashfs", "-quiet", "-no-progress",
-                                                           "-d", folder.native(), image.native()}});
+void unsquash(const fs::path& image, const fs::path& directory) {
+  const pyram::Outcome outcome =
+      pyram::run({.arguments = {"unsquashfs", "-quiet", "-no-progress", "-d", directory.native(),
+                                image.native()}});
   INFO(outcome.errors);
   REQUIRE(outcome.ok());
 }
@@ -85,15 +87,15 @@ void unsquash(const fs::path& image, const fs::path& folder) {
 }  // namespace
 
 TEST_CASE("every file of the default image is what unsquashfs makes of it") {
-  const TemporaryFolder folder;
-  unsquash(pyram::test::default_image(), folder / "tree");
+  const TemporaryDirectory directory;
+  unsquash(pyram::test::default_image(), directory / "tree");
   // What anybody but root unpacks is his own.
   std::vector<std::string> options;
   if (::geteuid() != 0) {
     options = {"-o", "uid=" + std::to_string(::geteuid()) + ",gid=" + std::to_string(::getegid())};
   }
   const Mount mount(pyram::test::default_image(), options);
-  const Comparison comparison = compare_trees(folder / "tree", mount.path());
+  const Comparison comparison = compare_trees(directory / "tree", mount.path());
   CHECK(comparison.entries > 1000);
   check_same(comparison);
   CHECK(mount.count("errors") == 0);
@@ -104,24 +106,25 @@ TEST_CASE("every kind of file, with every compressor that mksquashfs offers") {
       GENERATE(as<std::string>{}, "gzip", "lzma", "lzo", "lz4", "xz", "zstd");
   const bool compressed = GENERATE(true, false);
   INFO(compressor << (compressed ? "" : ", stored as it is"));
-  const TemporaryFolder folder;
-  make_tree(folder / "tree");
+  const TemporaryDirectory directory;
+  make_tree(directory / "tree");
   std::vector<std::string> options = {"-comp", compressor};
   // No data, no metadata, no fragments, no ids compressed: the other half of every branch.
   if (!compressed) options.insert(options.end(), {"-noI", "-noD", "-noF", "-noX"});
-  make_image(folder / "tree", folder / "image", options);
+  make_image(directory / "tree", directory / "image", options);
   if (compressor == "lzma" && !pyram::find_decompressor(pyram::Compression::kLzma)) {
     // The kernel doesn't read it, and not every version of squashfuse's library does.
-    fs::create_directory(folder / "mount");
-    const pyram::Outcome outcome = pyram::run(
-        {.arguments = {pyram::test::program("pyram-mount"), folder / "image", folder / "mount"}});
+    fs::create_directory(directory / "mount");
+    const pyram::Outcome outcome =
+        pyram::run({.arguments = {pyram::test::program("pyram-mount"), directory / "image",
+                                  directory / "mount"}});
     INFO(outcome.errors);
     CHECK(outcome.status != 0);
     CHECK(outcome.errors.find("lzma") != std::string::npos);
     return;
   }
-  const Mount mount(folder / "image");
-  check_same(compare_trees(folder / "tree", mount.path()));
+  const Mount mount(directory / "image");
+  check_same(compare_trees(directory / "tree", mount.path()));
   CHECK(mount.count("errors") == 0);
 }
 
@@ -130,39 +133,39 @@ TEST_CASE("every block size, with and without fragments") {
   const std::string fragments =
       GENERATE(as<std::string>{}, "-no-fragments", "-always-use-fragments");
   INFO(block << ' ' << fragments);
-  const TemporaryFolder folder;
-  make_tree(folder / "tree");
-  make_image(folder / "tree", folder / "image", {"-b", block, fragments});
-  const Mount mount(folder / "image");
-  check_same(compare_trees(folder / "tree", mount.path()));
+  const TemporaryDirectory directory;
+  make_tree(directory / "tree");
+  make_image(directory / "tree", directory / "image", {"-b", block, fragments});
+  const Mount mount(directory / "image");
+  check_same(compare_trees(directory / "tree", mount.path()));
 }
 
 TEST_CASE("devices and owners are shown as they are") {
   if (!pyram::test::running_as_root()) PYRAM_SKIP("only root can make device nodes");
-  const TemporaryFolder folder;
-  const fs::path tree = folder / "tree";
+  const TemporaryDirectory directory;
+  const fs::path tree = directory / "tree";
   fs::create_directory(tree);
   REQUIRE(::mknod((tree / "null").c_str(), S_IFCHR | 0666, makedev(1, 3)) == 0);
   REQUIRE(::mknod((tree / "disk").c_str(), S_IFBLK | 0600, makedev(259, 70000)) == 0);
   pyram::write_file(tree / "file", "owned");
   REQUIRE(::chown((tree / "file").c_str(), 70001, 70002) == 0);
   REQUIRE(::chmod((tree / "file").c_str(), 04755) == 0);
-  make_image(tree, folder / "image");
-  const Mount mount(folder / "image");
+  make_image(tree, directory / "image");
+  const Mount mount(directory / "image");
   check_same(compare_trees(tree, mount.path()));
 }
 
-TEST_CASE("a folder of 50,000 names") {
-  const TemporaryFolder folder;
-  fs::create_directories(folder / "tree/many");
+TEST_CASE("a directory of 50,000 names") {
+  const TemporaryDirectory directory;
+  fs::create_directories(directory / "tree/many");
   constexpr unsigned kNames = 50'000;
   for (unsigned i = 0; i < kNames; ++i) {
-    const fs::path name = folder / "tree/many" / ("name " + std::to_string(i));
+    const fs::path name = directory / "tree/many" / ("name " + std::to_string(i));
     REQUIRE(::symlink("..", name.c_str()) == 0);
   }
-  make_image(folder / "tree", folder / "image");
-  const Mount mount(folder / "image");
-  const Comparison comparison = compare_trees(folder / "tree", mount.path());
+  make_image(directory / "tree", directory / "image");
+  const Mount mount(directory / "image");
+  const Comparison comparison = compare_trees(directory / "tree", mount.path());
   CHECK(comparison.entries == kNames + 1);
   check_same(comparison);
   CHECK_FALSE(fs::exists(mount / "many/name 50000"));
@@ -170,12 +173,12 @@ TEST_CASE("a folder of 50,000 names") {
 }
 
 TEST_CASE("many readers of a block make one decompression") {
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
   constexpr std::size_t kBlocks = 40;
-  pyram::write_file(folder / "tree/file", noise(kBlocks * kBlock));
-  make_image(folder / "tree", folder / "image");
-  const Mount mount(folder / "image", {"--prefetch", "none"});
+  pyram::write_file(directory / "tree/file", noise(kBlocks * kBlock));
+  make_image(directory / "tree", directory / "image");
+  const Mount mount(directory / "image", {"--prefetch", "none"});
   const pyram::UniqueFd file(::open((mount / "file").c_str(), O_RDONLY | O_CLOEXEC));
   REQUIRE(file);
   // Each reader takes pages of its own, so that each has to ask the daemon for itself.
@@ -197,15 +200,15 @@ TEST_CASE("many readers of a block make one decompression") {
 }
 
 TEST_CASE("an image that is truncated while it is mounted gives errors, and never other bytes") {
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
   const std::string bytes = noise(100 * kBlock);
-  pyram::write_file(folder / "tree/a", bytes);
-  pyram::write_file(folder / "tree/small", "still here");
-  make_image(folder / "tree", folder / "image", {"-sort", "/dev/null"});
-  const Mount mount(folder / "image", {"--prefetch", "none"});
+  pyram::write_file(directory / "tree/a", bytes);
+  pyram::write_file(directory / "tree/small", "still here");
+  make_image(directory / "tree", directory / "image", {"-sort", "/dev/null"});
+  const Mount mount(directory / "image", {"--prefetch", "none"});
   CHECK(pyram::read_file(mount / "small") == "still here");
-  fs::resize_file(folder / "image", fs::file_size(folder / "image") / 2);
+  fs::resize_file(directory / "image", fs::file_size(directory / "image") / 2);
   const pyram::UniqueFd file(::open((mount / "a").c_str(), O_RDONLY | O_CLOEXEC));
   REQUIRE(file);
   std::size_t good = 0;

@@ -17,13 +17,13 @@
 namespace fs = std::filesystem;
 using pyram::test::make_image;
 using pyram::test::Mount;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
-void make_empty_files(const fs::path& folder, unsigned count) {
-  fs::create_directories(folder);
-  for (unsigned i = 0; i < count; ++i) std::ofstream(folder / ("name " + std::to_string(i)));
+void make_empty_files(const fs::path& directory, unsigned count) {
+  fs::create_directories(directory);
+  for (unsigned i = 0; i < count; ++i) std::ofstream(directory / ("name " + std::to_string(i)));
 }
 
 // Bytes that the daemon read by read() and the like since it was started, and holds in memory. Only
@@ -46,33 +46,34 @@ Cost cost_of(const Mount& mount) {
 
 TEST_CASE("a mount costs the same, however many files and bytes the image has") {
   PYRAM_SKIP_WITH_SANITIZERS("what they hold counts as the daemon's memory");
-  constexpr unsigned kFolders = 200;
+  constexpr unsigned kDirectories = 200;
   constexpr unsigned kFilesEach = 1000;
   constexpr unsigned kFilesInOne = 100'000;
   constexpr off_t kLargeFile = off_t{5} << 30;
-  const TemporaryFolder folder;
-  pyram::write_file((fs::create_directory(folder / "small"), folder / "small/file"), "content");
-  for (unsigned i = 0; i < kFolders; ++i) {
-    make_empty_files(folder / ("large/" + std::to_string(i)), kFilesEach);
+  const TemporaryDirectory directory;
+  pyram::write_file((fs::create_directory(directory / "small"), directory / "small/file"),
+                    "content");
+  for (unsigned i = 0; i < kDirectories; ++i) {
+    make_empty_files(directory / ("large/" + std::to_string(i)), kFilesEach);
   }
-  make_empty_files(folder / "large/one folder", kFilesInOne);
-  pyram::write_file(folder / "large/file", "content");
+  make_empty_files(directory / "large/one directory", kFilesInOne);
+  pyram::write_file(directory / "large/file", "content");
   {
     const pyram::UniqueFd file(
-        ::open((folder / "large/gigabytes").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+        ::open((directory / "large/gigabytes").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     REQUIRE(::pwrite(file.get(), "the end", 7, kLargeFile - 7) == 7);
   }
-  make_image(folder / "small", folder / "small.sqfs");
-  make_image(folder / "large", folder / "large.sqfs");
-  fs::remove_all(folder / "large");
+  make_image(directory / "small", directory / "small.sqfs");
+  make_image(directory / "large", directory / "large.sqfs");
+  fs::remove_all(directory / "large");
 
   Cost small;
   {
-    const Mount mount(folder / "small.sqfs", {"-o", "noconfine"});
+    const Mount mount(directory / "small.sqfs", {"-o", "noconfine"});
     CHECK(pyram::read_file(mount / "file") == "content");
     small = cost_of(mount);
   }
-  const Mount mount(folder / "large.sqfs", {"-o", "noconfine"});
+  const Mount mount(directory / "large.sqfs", {"-o", "noconfine"});
   CHECK(pyram::read_file(mount / "file") == "content");
   const Cost large = cost_of(mount);
   INFO("read " << small.read << " and " << large.read << ", resident " << small.resident << " and "
@@ -82,8 +83,8 @@ TEST_CASE("a mount costs the same, however many files and bytes the image has") 
   CHECK(large.resident < small.resident + 1024 * 1024);
 
   {  // One name among many, and none among many.
-    CHECK(fs::exists(mount / "one folder/name 99999"));
-    CHECK_FALSE(fs::exists(mount / "one folder/name 100000"));
+    CHECK(fs::exists(mount / "one directory/name 99999"));
+    CHECK_FALSE(fs::exists(mount / "one directory/name 100000"));
     CHECK(cost_of(mount).read < large.read + 256 * 1024);
   }
   {  // The end of a large file.
@@ -101,7 +102,7 @@ TEST_CASE("a mount costs the same, however many files and bytes the image has") 
       static_cast<void>(entry);
       ++names;
     }
-    CHECK(names == kFolders * (kFilesEach + 1) + kFilesInOne + 3);
+    CHECK(names == kDirectories * (kFilesEach + 1) + kFilesInOne + 3);
     // What the kernel keeps of that is the kernel's.
     CHECK(cost_of(mount).resident < small.resident + std::uint64_t{8} * 1024 * 1024);
   }

@@ -13,7 +13,7 @@
 
 namespace fs = std::filesystem;
 using namespace pyram;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -60,10 +60,10 @@ std::vector<std::byte> sealed(const std::vector<std::byte>& data) {
 class File {
  public:
   explicit File(std::span<const std::byte> bytes) {
-    std::ofstream(folder_ / "x", std::ios::binary)
+    std::ofstream(directory_ / "x", std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
-    fd_ = UniqueFd(::open((folder_ / "x").c_str(), O_RDONLY | O_CLOEXEC));
+    fd_ = UniqueFd(::open((directory_ / "x").c_str(), O_RDONLY | O_CLOEXEC));
   }
   [[nodiscard]] std::optional<MerkleTree> tree(std::uint64_t size, std::uint64_t offset = 0) const {
     return MerkleTree::read(fd_.get(), offset, size, "x");
@@ -71,7 +71,7 @@ class File {
   [[nodiscard]] int descriptor() const { return fd_.get(); }
 
  private:
-  TemporaryFolder folder_;
+  TemporaryDirectory directory_;
   UniqueFd fd_;
 };
 

@@ -24,7 +24,7 @@
 namespace fs = std::filesystem;
 using pyram::UniqueFd;
 using pyram::test::Mount;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -35,12 +35,12 @@ std::string long_text() {
   return text;
 }
 
-fs::path image_of(const TemporaryFolder& folder, const std::string& content) {
-  fs::create_directories(folder / "tree/folder/deeper");
-  pyram::write_file(folder / "tree/file", content);
-  pyram::write_file(folder / "tree/folder/deeper/small", "small");
-  fs::create_symlink("file", folder / "tree/link");
-  return pyram::test::make_image(folder / "tree", folder / "image");
+fs::path image_of(const TemporaryDirectory& directory, const std::string& content) {
+  fs::create_directories(directory / "tree/directory/deeper");
+  pyram::write_file(directory / "tree/file", content);
+  pyram::write_file(directory / "tree/directory/deeper/small", "small");
+  fs::create_symlink("file", directory / "tree/link");
+  return pyram::test::make_image(directory / "tree", directory / "image");
 }
 
 UniqueFd open_file(const fs::path& path) {
@@ -62,8 +62,8 @@ std::map<std::string, ino_t> inode_numbers(const fs::path& root) {
 }  // namespace
 
 TEST_CASE("statfs tells the image's size, and that there is no room") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of(folder, long_text());
+  const TemporaryDirectory directory;
+  const fs::path image = image_of(directory, long_text());
   const Mount mount(image);
   struct statvfs status {};
   REQUIRE(::statvfs(mount.path().c_str(), &status) == 0);
@@ -79,17 +79,17 @@ TEST_CASE("statfs tells the image's size, and that there is no room") {
 }
 
 TEST_CASE("sendfile, splice and mmap give what read gives") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   const std::string text = long_text();
-  const Mount mount(image_of(folder, text));
+  const Mount mount(image_of(directory, text));
   const UniqueFd file = open_file(mount / "file");
   SECTION("sendfile") {
     const UniqueFd copy(
-        ::open((folder / "copy").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+        ::open((directory / "copy").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     off_t offset = 0;
     while (::sendfile(copy.get(), file.get(), &offset, text.size()) > 0) {
     }
-    CHECK(pyram::read_file(folder / "copy") == text);
+    CHECK(pyram::read_file(directory / "copy") == text);
   }
   SECTION("splice") {
     const auto [reader, writer] = pyram::make_pipe();
@@ -113,8 +113,8 @@ TEST_CASE("sendfile, splice and mmap give what read gives") {
 }
 
 TEST_CASE("nothing can be written, made, changed or removed") {
-  const TemporaryFolder folder;
-  const Mount mount(image_of(folder, "text"));
+  const TemporaryDirectory directory;
+  const Mount mount(image_of(directory, "text"));
   const std::string file = mount / "file";
   const std::string missing = mount / "missing";
   CHECK(::open(file.c_str(), O_WRONLY | O_CLOEXEC) < 0);
@@ -132,30 +132,30 @@ TEST_CASE("nothing can be written, made, changed or removed") {
 }
 
 TEST_CASE("inode numbers are the image's own, in every mount") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of(folder, "text");
+  const TemporaryDirectory directory;
+  const fs::path image = image_of(directory, "text");
   const Mount first(image);
   const Mount second(image);
   // Asked for in another order, they would differ if they were given out as they are asked for.
   struct stat status {};
-  REQUIRE(::stat((second / "folder/deeper/small").c_str(), &status) == 0);
+  REQUIRE(::stat((second / "directory/deeper/small").c_str(), &status) == 0);
   const auto numbers = inode_numbers(first.path());
   CHECK(numbers.size() == 5);
   CHECK(numbers == inode_numbers(second.path()));
-  CHECK(numbers.at("folder/deeper/small") == status.st_ino);
+  CHECK(numbers.at("directory/deeper/small") == status.st_ino);
 }
 
 TEST_CASE("a file handle, as an NFS server gives it out, means the same file in the next mount") {
   if (!pyram::test::running_as_root()) PYRAM_SKIP("opening by handle is root's");
-  const TemporaryFolder folder;
-  const fs::path image = image_of(folder, "text");
+  const TemporaryDirectory directory;
+  const fs::path image = image_of(directory, "text");
   alignas(file_handle) std::array<std::byte, sizeof(file_handle) + MAX_HANDLE_SZ> memory{};
   auto* const handle = reinterpret_cast<file_handle*>(memory.data());
   handle->handle_bytes = MAX_HANDLE_SZ;
   {
     const Mount mount(image);
     int mount_number = 0;
-    REQUIRE(::name_to_handle_at(AT_FDCWD, (mount / "folder/deeper/small").c_str(), handle,
+    REQUIRE(::name_to_handle_at(AT_FDCWD, (mount / "directory/deeper/small").c_str(), handle,
                                 &mount_number, 0) == 0);
   }
   const Mount mount(image);
@@ -169,13 +169,13 @@ TEST_CASE("a file handle, as an NFS server gives it out, means the same file in 
 
 TEST_CASE("with allow_other others may do what the modes let them, without it nothing") {
   if (!pyram::test::running_as_root()) PYRAM_SKIP("one user alone can't tell");
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
-  pyram::write_file(folder / "tree/open", "open");
-  pyram::write_file(folder / "tree/secret", "secret");
-  fs::permissions(folder / "tree/open", fs::perms(0644));
-  fs::permissions(folder / "tree/secret", fs::perms(0600));
-  const fs::path image = pyram::test::make_image(folder / "tree", folder / "image");
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  pyram::write_file(directory / "tree/open", "open");
+  pyram::write_file(directory / "tree/secret", "secret");
+  fs::permissions(directory / "tree/open", fs::perms(0644));
+  fs::permissions(directory / "tree/secret", fs::perms(0600));
+  const fs::path image = pyram::test::make_image(directory / "tree", directory / "image");
   const auto read_as_other = [](const fs::path& file) {
     return pyram::run(pyram::test::as_plain_user({"cat", file.native()}));
   };

@@ -49,7 +49,7 @@ TEST_CASE("options may stand anywhere, and have their value in the same word or 
 
 TEST_CASE("what the launcher and a supervisor write is understood") {
   const auto options = parse({"--worker", "1", "--ready-fd", "3", "--idle-timeout", "900", "-o",
-                              "allow_other", "--cache-size", "16M", "--", "-image", "-folder"});
+                              "allow_other", "--cache-size", "16M", "--", "-image", "-directory"});
   REQUIRE(options);
   CHECK(options->action == Action::kWork);
   CHECK(options->ready_fd == 3);
@@ -57,7 +57,7 @@ TEST_CASE("what the launcher and a supervisor write is understood") {
   CHECK(options->allow_other);
   CHECK(options->cache_size == 16U << 20);
   CHECK(options->image == "-image");
-  CHECK(options->mount_point == "-folder");
+  CHECK(options->mount_point == "-directory");
 }
 
 TEST_CASE("a size may have a unit") {
@@ -71,7 +71,7 @@ TEST_CASE("a size may have a unit") {
   CHECK(parse({"--cache-size", size.text, "a", "b"})->cache_size == size.bytes);
 }
 
-TEST_CASE("one folder is enough for what talks to a daemon") {
+TEST_CASE("one directory is enough for what talks to a daemon") {
   CHECK(parse({"--status", "m"})->action == Action::kStatus);
   CHECK(parse({"m", "--unmount"})->action == Action::kUnmount);
   CHECK(parse({"--reload", "m"})->mount_point == "m");

@@ -48,13 +48,13 @@ constexpr std::size_t kBlocks = 256;
 // Serves an image with one thread of this program.
 class Server {
  public:
-  Server(const fs::path& image, const fs::path& folder)
+  Server(const fs::path& image, const fs::path& directory)
       : image_(pyram::Image::open(image)),
         cache_(*image_, statistics_, std::size_t{8} << 20, 2),
         reader_(*image_, cache_),
         transport_{resume_, {}},
         file_system_(*image_, reader_, statistics_, log_, transport_, {}),
-        mount_(pyram::MountPoint::mount({.folder = folder, .source = image})),
+        mount_(pyram::MountPoint::mount({.directory = directory, .source = image})),
         session_(file_system_, pyram::UniqueFd(::fcntl(mount_.device(), F_DUPFD_CLOEXEC, 0)),
                  false),
         storer_(reader_, [this](pyram::InodeRef file, std::uint64_t offset,
@@ -69,7 +69,7 @@ class Server {
     session_.start(1);
   }
   ~Server() {
-    ::umount2(mount_.folder().c_str(), MNT_DETACH);
+    ::umount2(mount_.directory().c_str(), MNT_DETACH);
     session_.join();
   }
   Server(const Server&) = delete;
@@ -164,18 +164,18 @@ int error_of(long result) { return result < 0 ? errno : 0; }
 }  // namespace
 
 TEST_CASE("no request is replied to twice where memory is missing") {
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
-  pyram::write_file(folder / "tree/file-0", noise(kBlocks * kBlock));
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  pyram::write_file(directory / "tree/file-0", noise(kBlocks * kBlock));
   // Names of some length, which don't fit into a string's own place.
-  fs::create_symlink(std::string(200, 'x'), folder / "tree/a link with a name of some length");
+  fs::create_symlink(std::string(200, 'x'), directory / "tree/a link with a name of some length");
   for (int i = 0; i < 100; ++i) {
-    pyram::write_file(folder / "tree" / ("a small file with a long name " + std::to_string(i)),
+    pyram::write_file(directory / "tree" / ("a small file with a long name " + std::to_string(i)),
                       std::string(1000, 'y'));
   }
   const bool has_attributes =
-      ::setxattr((folder / "tree/file-0").c_str(), "user.attribute", "value", 5, 0) == 0;
-  const fs::path point = folder / "mount";
+      ::setxattr((directory / "tree/file-0").c_str(), "user.attribute", "value", 5, 0) == 0;
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   struct Kind {
     const char* name;
@@ -255,7 +255,7 @@ TEST_CASE("no request is replied to twice where memory is missing") {
   std::vector<Action> actions;
   for (const Kind& kind : kinds) actions.push_back(kind.action);
   const Client client(actions);
-  Server server(make_image(folder / "tree", folder / "image.sqfs"), point);
+  Server server(make_image(directory / "tree", directory / "image.sqfs"), point);
   for (std::size_t i = 0; i < kinds.size(); ++i) {
     const Kind& kind = kinds[i];
     INFO(kind.name);

@@ -64,8 +64,8 @@ TEST_CASE("a second start asks nothing but whether files are terminals") {
 }
 
 TEST_CASE("what was recorded is a hot list of what a start reads") {
-  const pyram::test::TemporaryFolder folder;
-  const fs::path record = folder / "record";
+  const pyram::test::TemporaryDirectory directory;
+  const fs::path record = directory / "record";
   {
     Mount mount(pyram::test::default_image(), {"--record", record.native()});
     run_python(mount.path(), "pass");

@@ -37,11 +37,11 @@ void wait_until_stored(const Mount& mount, std::uint64_t bytes) {
 }  // namespace
 
 TEST_CASE("a block that is read a page at a time is stored whole") {
-  const pyram::test::TemporaryFolder folder;
-  fs::create_directory(folder / "tree");
+  const pyram::test::TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
   const std::string content = noise(2 * kBlock, 1);
-  pyram::write_file(folder / "tree/file", content);
-  const Mount mount(pyram::test::make_image(folder / "tree", folder / "image"));
+  pyram::write_file(directory / "tree/file", content);
+  const Mount mount(pyram::test::make_image(directory / "tree", directory / "image"));
   const pyram::UniqueFd file(::open((mount / "file").c_str(), O_RDONLY | O_CLOEXEC));
   // As databases do: the kernel then reads nothing ahead.
   REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM) == 0);
@@ -60,16 +60,16 @@ TEST_CASE("a block that is read a page at a time is stored whole") {
 }
 
 TEST_CASE("of files that lie side by side a few are asked for, and the rest is stored") {
-  const pyram::test::TemporaryFolder folder;
-  fs::create_directories(folder / "tree/known");
-  fs::create_directories(folder / "tree/unknown");
+  const pyram::test::TemporaryDirectory directory;
+  fs::create_directories(directory / "tree/known");
+  fs::create_directories(directory / "tree/unknown");
   constexpr unsigned kFiles = 50;
   const auto path = [](unsigned n) { return "known/" + std::to_string(n); };
   for (unsigned n = 0; n < kFiles; ++n) {
-    pyram::write_file(folder / "tree" / path(n), noise(1000 + n, n));
+    pyram::write_file(directory / "tree" / path(n), noise(1000 + n, n));
   }
-  pyram::write_file(folder / "tree/unknown/file", noise(1000, kFiles));
-  const Mount mount(pyram::test::make_image(folder / "tree", folder / "image"));
+  pyram::write_file(directory / "tree/unknown/file", noise(1000, kFiles));
+  const Mount mount(pyram::test::make_image(directory / "tree", directory / "image"));
   // Listed, as a program does that looks for its modules: only what has a name can be stored.
   for (const auto& entry : fs::directory_iterator(mount / "known")) CHECK(entry.is_regular_file());
   std::uint64_t bytes = 0;

@@ -75,21 +75,21 @@ class Mutator {
   std::mt19937 chance_{20261121};
 };
 
-// Reads what is below `folder`, up to a bound: errors are what is to be expected.
+// Reads what is below `directory`, up to a bound: errors are what is to be expected.
 class MountWalk {
  public:
-  void look_into(const fs::path& folder, int depth) {
-    DIR* const listing = ::opendir(folder.c_str());
+  void look_into(const fs::path& directory, int depth) {
+    DIR* const listing = ::opendir(directory.c_str());
     if (listing == nullptr) return;
-    std::vector<fs::path> folders;
+    std::vector<fs::path> directories;
     while (const dirent* const entry = ::readdir(listing)) {
       const std::string name = entry->d_name;
       constexpr int kMostEntries = 1000;
       if (name == "." || name == ".." || ++entries_ > kMostEntries) continue;
-      const fs::path path = folder / name;
+      const fs::path path = directory / name;
       struct stat status {};
       if (::lstat(path.c_str(), &status) != 0) continue;
-      if (S_ISDIR(status.st_mode)) folders.push_back(path);
+      if (S_ISDIR(status.st_mode)) directories.push_back(path);
       if (S_ISREG(status.st_mode)) read(path);
       std::array<char, 4096> text;
       if (S_ISLNK(status.st_mode) && ::readlink(path.c_str(), text.data(), text.size()) < 0) {
@@ -99,7 +99,7 @@ class MountWalk {
     ::closedir(listing);
     constexpr int kDeepest = 8;
     if (depth == kDeepest) return;
-    for (const fs::path& path : folders) look_into(path, depth + 1);
+    for (const fs::path& path : directories) look_into(path, depth + 1);
   }
 
   std::uint64_t errors = 0;
@@ -189,8 +189,8 @@ TEST_CASE("images of each compressor are whole, so that a changed one says somet
 }
 
 TEST_CASE("every image of the corpus is mounted or refused") {
-  const TemporaryFolder folder;
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   for (const fs::path& file : corpus("image")) {
     INFO(file);
@@ -214,9 +214,9 @@ TEST_CASE("ten thousand changed images are walked") {
 }
 
 TEST_CASE("a thousand changed images are mounted for real and read") {
-  const TemporaryFolder folder;
-  const fs::path point = folder / "mount";
-  const fs::path image = folder / "image.sqfs";
+  const TemporaryDirectory directory;
+  const fs::path point = directory / "mount";
+  const fs::path image = directory / "image.sqfs";
   fs::create_directory(point);
   int mounted = 0;
   for (const char* name : {"zstd", "plain"}) {

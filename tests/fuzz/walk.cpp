@@ -35,12 +35,12 @@ class Walk {
         reader_(image, cache_) {}
 
   Walked run() {
-    folders_.push_back(image_.root());
+    directories_.push_back(image_.root());
     known_.insert(image_.root());
-    while (!folders_.empty()) {
-      const InodeRef folder = folders_.back();
-      folders_.pop_back();
-      attempt([&] { look_into(folder); });
+    while (!directories_.empty()) {
+      const InodeRef directory = directories_.back();
+      directories_.pop_back();
+      attempt([&] { look_into(directory); });
     }
     attempt([&] {
       if (const auto list = find_path(image_, layout::kHotList)) {
@@ -60,15 +60,15 @@ class Walk {
     }
   }
 
-  void look_into(InodeRef folder) {
-    static_cast<void>(image_.attributes(folder));
-    attempt([&] { static_cast<void>(image_.parent(folder)); });
-    attempt([&] { static_cast<void>(image_.lookup(folder, "no such name")); });
-    ListingCursor listing = image_.open_listing(folder);
+  void look_into(InodeRef directory) {
+    static_cast<void>(image_.attributes(directory));
+    attempt([&] { static_cast<void>(image_.parent(directory)); });
+    attempt([&] { static_cast<void>(image_.lookup(directory, "no such name")); });
+    ListingCursor listing = image_.open_listing(directory);
     while (const auto entry = Image::next_entry(listing)) {
       // Where the listing would go on in a second request.
-      attempt([&] { static_cast<void>(image_.open_listing(folder, entry->next_offset)); });
-      attempt([&] { static_cast<void>(image_.lookup(folder, entry->name)); });
+      attempt([&] { static_cast<void>(image_.open_listing(directory, entry->next_offset)); });
+      attempt([&] { static_cast<void>(image_.lookup(directory, entry->name)); });
       if (!known_.insert(entry->inode).second) continue;
       if (++result_.inodes > kMostInodes) return;
       attempt([&] { look_at(entry->inode); });
@@ -82,7 +82,7 @@ class Walk {
         static_cast<void>(image_.xattr(inode, name));
       }
     });
-    if (S_ISDIR(attributes.mode)) folders_.push_back(inode);
+    if (S_ISDIR(attributes.mode)) directories_.push_back(inode);
     if (S_ISLNK(attributes.mode)) static_cast<void>(image_.link_target(inode));
     if (!S_ISREG(attributes.mode)) return;
     attempt([&] { read(inode, 0); });
@@ -110,7 +110,7 @@ class Walk {
   Statistics statistics_;
   BlockCache cache_;
   ExtentMapper reader_;
-  std::vector<InodeRef> folders_;
+  std::vector<InodeRef> directories_;
   std::set<InodeRef> known_;
   Walked result_;
   volatile unsigned sum_ = 0;  // So that every byte is really looked at.

@@ -15,8 +15,8 @@ struct Walked {
   std::uint64_t errors = 0;  // Found by the reader, as they have to be.
 };
 
-// Opens the image in `file` and goes through it: folders, attributes, links, every file's bytes by
-// way of the block cache, the hot list. Ends after a bounded number of steps, whatever the image
+// Opens the image in `file` and goes through it: directories, attributes, links, every file's bytes
+// by way of the block cache, the hot list. Ends after a bounded number of steps, whatever the image
 // says. What is wrong with it is an Error, which is counted: nothing else may be thrown.
 [[nodiscard]] Walked walk_image(UniqueFd file);
 

@@ -17,30 +17,31 @@ using pyram::Outcome;
 
 namespace {
 
-// `script` in a folder; GNU tar makes what libarchive then has to judge.
-void shell(const fs::path& folder, const std::string& script) {
-  pyram::run_or_throw({{"sh", "-euc", script}, {}, folder}, ExitCode::kFailed, "make an archive");
+// `script` in a directory; GNU tar makes what libarchive then has to judge.
+void shell(const fs::path& directory, const std::string& script) {
+  pyram::run_or_throw({{"sh", "-euc", script}, {}, directory}, ExitCode::kFailed,
+                      "make an archive");
 }
 
-// An archive as PyPy's own are: one folder, the library beside the program, links in bin/. It
+// An archive as PyPy's own are: one directory, the library beside the program, links in bin/. It
 // brings its C library (lib64/), since that of the machine may be too old for the image's PyPy.
-void make_portable(const TemporaryFolder& folder, const std::string& archive) {
-  const fs::path prefix = small_pypy(folder);
-  const fs::path top = folder / "pypy3.11-v7.3.19-linux64";
+void make_portable(const TemporaryDirectory& directory, const std::string& archive) {
+  const fs::path prefix = small_pypy(directory);
+  const fs::path top = directory / "pypy3.11-v7.3.19-linux64";
   fs::create_directories(top / "bin");
   fs::rename(prefix / "lib/pyram/loader", top / "lib64");
   fs::rename(top / "lib64/pypy3", top / "lib64/ld-linux-x86-64.so.2");
-  shell(folder.path(),
+  shell(directory.path(),
         "cd pypy3.11-v7.3.19-linux64\n"
         "mv ../pypy/lib/pyram/pypy3 bin/pypy3.11\n"
         "mv ../pypy/lib/pyram/libpypy3* bin/\n"
         "mv ../pypy/lib/pyram/* lib64/\n"
         // What it lacks, every Debian machine has.
         "rm lib64/libz.so.1\n"
-        // Links to a file of another folder, which may come before or after it.
+        // Links to a file of another directory, which may come before or after it.
         "mkdir -p share/zoneinfo/A share/zoneinfo/B share/zoneinfo/C share/zoneinfo/D\n"
         "echo zone >share/zoneinfo/B/zone\n"
-        "for folder in A C D; do ln -s ../B/zone share/zoneinfo/$folder/zone; done\n"
+        "for directory in A C D; do ln -s ../B/zone share/zoneinfo/$directory/zone; done\n"
         "rmdir ../pypy/lib/pyram && mv ../pypy/lib lib\n"
         "ln -s pypy3.11 bin/pypy3 && ln -s pypy3 bin/pypy && ln -s pypy3 bin/python\n"
         "mkdir include && echo '#define X' >include/Python.h\n"
@@ -75,13 +76,13 @@ void check_licences(const fs::path& image, const fs::path& tree, const std::stri
 
 TEST_CASE("an image is built from a portable archive") {
   for (const std::string archive : {"pypy.tar.bz2", "pypy.tar.zst"}) {
-    const TemporaryFolder folder;
-    make_portable(folder, archive);
-    const fs::path image = folder / "x.sqfs";
+    const TemporaryDirectory directory;
+    make_portable(directory, archive);
+    const fs::path image = directory / "x.sqfs";
     // The second is built where dpkg knows of no package.
     const bool has_dpkg = archive == "pypy.tar.bz2";
     pyram::Command build{
-        {program("pyram-image"), "build", "--from", "tar:" + (folder / archive).native(), "-o",
+        {program("pyram-image"), "build", "--from", "tar:" + (directory / archive).native(), "-o",
          image.native(), "--level", "1", "--no-train"},
         {},
         {}};
@@ -96,8 +97,8 @@ TEST_CASE("an image is built from a portable archive") {
     const bool said = outcome.errors.find("no licence in the image for lib/pyram/libz.so.1: ") !=
                       std::string::npos;
     CHECK(said == !has_dpkg);
-    CHECK(entries_in(folder.path()) == 2);
-    const fs::path tree = folder / "tree";
+    CHECK(entries_in(directory.path()) == 2);
+    const fs::path tree = directory / "tree";
     pyram::run_or_throw(
         {{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(), image.native()}, {}, {}},
         ExitCode::kFailed, "unpack the image");
@@ -117,23 +118,23 @@ TEST_CASE("an image is built from a portable archive") {
 }
 
 TEST_CASE("an archive that would harm is refused with the entry's name, and nothing stays") {
-  const TemporaryFolder folder;
-  const fs::path output_folder = folder / "out";
-  fs::create_directories(output_folder);
-  fs::create_directories(folder / "in/bin");
-  std::ofstream(folder / "in/bin/pypy3") << "x";
-  std::ofstream(folder / "outside") << "as it was";
+  const TemporaryDirectory directory;
+  const fs::path output_directory = directory / "out";
+  fs::create_directories(output_directory);
+  fs::create_directories(directory / "in/bin");
+  std::ofstream(directory / "in/bin/pypy3") << "x";
+  std::ofstream(directory / "outside") << "as it was";
   const auto check = [&](const std::string& script, std::string_view text) {
-    shell(folder / "in", script);
+    shell(directory / "in", script);
     const Outcome outcome = pyram::run(
-        {{program("pyram-image"), "build", "--from", "tar:" + (folder / "x.tar").native(), "-o",
-          (output_folder / "x.sqfs").native()},
+        {{program("pyram-image"), "build", "--from", "tar:" + (directory / "x.tar").native(), "-o",
+          (output_directory / "x.sqfs").native()},
          {},
          {}});
     check_failure(outcome, ExitCode::kBadSource, text);
     CHECK(outcome.last_line().find("x.tar") != std::string::npos);
-    CHECK(fs::is_empty(output_folder));
-    CHECK(pyram::read_file(folder / "outside") == "as it was");
+    CHECK(fs::is_empty(output_directory));
+    CHECK(pyram::read_file(directory / "outside") == "as it was");
   };
   SECTION("a path that leads out") {
     check("tar -P -cf ../x.tar bin ../outside", "'../outside' leads out");

@@ -20,13 +20,13 @@ using pyram::Command;
 using pyram::ExitCode;
 using pyram::Outcome;
 
-TEST_CASE("an image is built from a folder, runs, and is the same file wherever it is built") {
-  const TemporaryFolder folder;
-  const fs::path prefix = small_pypy(folder);
-  fs::create_directories(folder / "one");
-  fs::create_directories(folder / "two words");
-  const fs::path first = folder / "one/a.sqfs";
-  const fs::path second = folder / "two words/b.sqfs";
+TEST_CASE("an image is built from a directory, runs, and is the same file wherever it is built") {
+  const TemporaryDirectory directory;
+  const fs::path prefix = small_pypy(directory);
+  fs::create_directories(directory / "one");
+  fs::create_directories(directory / "two words");
+  const fs::path first = directory / "one/a.sqfs";
+  const fs::path second = directory / "two words/b.sqfs";
 
   Outcome outcome = pyram::run(build(prefix, first, {"--no-train"}));
   INFO(outcome.errors);
@@ -34,22 +34,22 @@ TEST_CASE("an image is built from a folder, runs, and is the same file wherever 
   Command other = build(prefix, second, {"--no-train", "--quiet"});
   other.arguments.insert(other.arguments.begin(), {"sh", "-c", "umask 077; exec \"$@\"", "sh"});
   other.environment = {"PATH=/usr/bin:/bin", "LC_ALL=de_DE.UTF-8", "TZ=Asia/Tokyo",
-                       "TMPDIR=" + (folder / "one").native(), "HOME=/nonexistent"};
+                       "TMPDIR=" + (directory / "one").native(), "HOME=/nonexistent"};
   outcome = pyram::run(other);
   INFO(outcome.errors);
   REQUIRE(outcome.ok());
   CHECK(outcome.output.empty());
   CHECK((pyram::read_file(first) == pyram::read_file(second)));
-  CHECK(entries_in(folder / "one") == 1);
-  CHECK(entries_in(folder / "two words") == 1);
+  CHECK(entries_in(directory / "one") == 1);
+  CHECK(entries_in(directory / "two words") == 1);
 
-  const fs::path tree = folder / "tree";
+  const fs::path tree = directory / "tree";
   pyram::run_or_throw(
       {{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(), first.native()}, {}, {}},
       ExitCode::kFailed, "unpack the image");
   Command start;
   start.environment = std::vector<std::string>{};  // As `env -i` would.
-  start.folder = "/";
+  start.directory = "/";
   start.arguments = {(tree / "bin/pypy3").native(), "-c",
                      "import sys, json; print(json.dumps([sys.prefix, sys.executable, "
                      "list(sys.pyram_version_info[:2])]))"};
@@ -61,7 +61,8 @@ TEST_CASE("an image is built from a folder, runs, and is the same file wherever 
   CHECK(said[1] == (tree / "bin/pypy3").native());
 
   // Nothing of the machine that built it, and bytecode for every module, never to be written anew.
-  outcome = pyram::run({{"grep", "-r", "-l", "-F", folder.path().native(), tree.native()}, {}, {}});
+  outcome =
+      pyram::run({{"grep", "-r", "-l", "-F", directory.path().native(), tree.native()}, {}, {}});
   CHECK(outcome.output.empty());
   start.arguments = {(tree / "bin/pypy3").native(), "-v", "-c", "import json, collections"};
   outcome = pyram::run(start);
@@ -86,12 +87,12 @@ TEST_CASE("an image is built from a folder, runs, and is the same file wherever 
 
 TEST_CASE("a trained image is the same file twice, and its library lies in the order of use") {
   if (!fs::exists("/dev/fuse")) PYRAM_SKIP("there is no /dev/fuse");
-  const TemporaryFolder folder;
-  const fs::path prefix = small_pypy(folder);
-  fs::create_directories(folder / "one");
-  fs::create_directories(folder / "a longer name");
-  const fs::path first = folder / "one/a.sqfs";
-  const fs::path second = folder / "a longer name/b.sqfs";
+  const TemporaryDirectory directory;
+  const fs::path prefix = small_pypy(directory);
+  fs::create_directories(directory / "one");
+  fs::create_directories(directory / "a longer name");
+  const fs::path first = directory / "one/a.sqfs";
+  const fs::path second = directory / "a longer name/b.sqfs";
   for (const fs::path& image : {first, second}) {
     const Outcome outcome = pyram::run(build(prefix, image));
     INFO(outcome.errors);
@@ -121,38 +122,38 @@ TEST_CASE("a trained image is the same file twice, and its library lies in the o
 }
 
 TEST_CASE("a build that fails leaves nothing and says why on one line") {
-  const TemporaryFolder folder;
-  const fs::path output_folder = folder / "out";
-  fs::create_directories(output_folder);
-  const fs::path output = output_folder / "x.sqfs";
+  const TemporaryDirectory directory;
+  const fs::path output_directory = directory / "out";
+  fs::create_directories(output_directory);
+  const fs::path output = output_directory / "x.sqfs";
   const auto run_build = [&](const std::vector<std::string>& more) {
     Command command;
     command.arguments = {program("pyram-image"), "build",       "-o",
-                         output.native(),        "--cache-dir", (folder / "cache").native()};
+                         output.native(),        "--cache-dir", (directory / "cache").native()};
     command.arguments.insert(command.arguments.end(), more.begin(), more.end());
     return pyram::run(command);
   };
-  SECTION("a folder that isn't there") {
+  SECTION("a directory that isn't there") {
     check_failure(run_build({"--from", "dir:/nonexistent"}), ExitCode::kBadSource, "/nonexistent");
   }
-  SECTION("a folder without PyPy") {
-    check_failure(run_build({"--from", "dir:" + folder.path().native()}), ExitCode::kBadSource,
+  SECTION("a directory without PyPy") {
+    check_failure(run_build({"--from", "dir:" + directory.path().native()}), ExitCode::kBadSource,
                   "bin/pypy3");
   }
   SECTION("an interpreter that does not start") {
-    fs::create_directories(folder / "pypy/bin");
-    fs::copy_file("/bin/true", folder / "pypy/bin/pypy3");
-    check_failure(run_build({"--from", "dir:" + (folder / "pypy").native()}), ExitCode::kBadSource,
-                  "interpreter");
+    fs::create_directories(directory / "pypy/bin");
+    fs::copy_file("/bin/true", directory / "pypy/bin/pypy3");
+    check_failure(run_build({"--from", "dir:" + (directory / "pypy").native()}),
+                  ExitCode::kBadSource, "interpreter");
   }
   SECTION("a program that is no ELF file") {
-    fs::create_directories(folder / "pypy/bin");
-    std::ofstream(folder / "pypy/bin/pypy3") << "#!/bin/sh\n";
-    check_failure(run_build({"--from", "dir:" + (folder / "pypy").native()}), ExitCode::kBadSource,
-                  "program file");
+    fs::create_directories(directory / "pypy/bin");
+    std::ofstream(directory / "pypy/bin/pypy3") << "#!/bin/sh\n";
+    check_failure(run_build({"--from", "dir:" + (directory / "pypy").native()}),
+                  ExitCode::kBadSource, "program file");
   }
   SECTION("a broken library") {
-    const fs::path prefix = small_pypy(folder);
+    const fs::path prefix = small_pypy(directory);
     for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "lib/pyram")) {
       if (entry.path().filename().native().starts_with("libexpat")) {
         fs::copy_file(entry.path(), prefix / "lib/broken.so");
@@ -178,37 +179,37 @@ TEST_CASE("a build that fails leaves nothing and says why on one line") {
     check_failure(run_build({"--from", "zip:x"}), ExitCode::kUsage, "zip:x");
   }
   SECTION("a rules file that makes no sense") {
-    std::ofstream(folder / "my.rules") << "[a] b\n/etc\n";
-    check_failure(run_build({"--rules", (folder / "my.rules").native()}), ExitCode::kUsage,
+    std::ofstream(directory / "my.rules") << "[a] b\n/etc\n";
+    check_failure(run_build({"--rules", (directory / "my.rules").native()}), ExitCode::kUsage,
                   "line 2");
   }
-  CHECK(fs::is_empty(output_folder));
+  CHECK(fs::is_empty(output_directory));
 }
 
 TEST_CASE("an output that cannot be written is said before any work") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   const auto outcome = pyram::run(
-      {{program("pyram-image"), "build", "-o", (folder / "no/x.sqfs").native()}, {}, {}});
-  check_failure(outcome, ExitCode::kCannotWrite, "no folder");
+      {{program("pyram-image"), "build", "-o", (directory / "no/x.sqfs").native()}, {}, {}});
+  check_failure(outcome, ExitCode::kCannotWrite, "no directory");
   Command command =
-      as_plain_user({program("pyram-image"), "build", "-o", (folder / "x.sqfs").native()});
+      as_plain_user({program("pyram-image"), "build", "-o", (directory / "x.sqfs").native()});
   if (running_as_root()) {
-    check_failure(pyram::run(command), ExitCode::kCannotWrite, folder.path().native());
+    check_failure(pyram::run(command), ExitCode::kCannotWrite, directory.path().native());
   }
 }
 
 TEST_CASE("a disk that fills is an error, and what was there stays") {
   if (!running_as_root()) PYRAM_SKIP("mounting a small tmpfs needs root");
-  const TemporaryFolder folder;
-  const fs::path prefix = small_pypy(folder);
-  const fs::path disk = folder / "disk";
+  const TemporaryDirectory directory;
+  const fs::path prefix = small_pypy(directory);
+  const fs::path disk = directory / "disk";
   fs::create_directories(disk);
   REQUIRE(::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=4m") == 0);
   const fs::path output = disk / "x.sqfs";
   std::ofstream(output) << "an older image";
   // First the image doesn't fit, then not even the intermediate files.
   const Outcome image =
-      pyram::run(build(prefix, output, {"--no-train", "--work-dir", folder.path().native()}));
+      pyram::run(build(prefix, output, {"--no-train", "--work-dir", directory.path().native()}));
   const Outcome stage = pyram::run(build(prefix, output, {"--no-train"}));
   CHECK(pyram::read_file(output) == "an older image");
   CHECK(entries_in(disk) == 1);
@@ -218,11 +219,11 @@ TEST_CASE("a disk that fills is an error, and what was there stays") {
 }
 
 TEST_CASE("signals end a build, with all that it started, and nothing stays") {
-  const TemporaryFolder folder;
-  const fs::path prefix = small_pypy(folder);
-  const fs::path output_folder = folder / "out";
-  fs::create_directories(output_folder);
-  const Command command = build(prefix, output_folder / "x.sqfs", {"--no-train"});
+  const TemporaryDirectory directory;
+  const fs::path prefix = small_pypy(directory);
+  const fs::path output_directory = directory / "out";
+  fs::create_directories(output_directory);
+  const Command command = build(prefix, output_directory / "x.sqfs", {"--no-train"});
   std::vector<char*> argv;
   for (const std::string& word : command.arguments) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
@@ -250,14 +251,14 @@ TEST_CASE("signals end a build, with all that it started, and nothing stays") {
   // The pipe ends when the last process that had it has ended.
   const std::string rest = pyram::read_to_end(reader.get(), "the build's messages");
   CHECK(rest.find("stopped by") != std::string::npos);
-  CHECK(fs::is_empty(output_folder));
+  CHECK(fs::is_empty(output_directory));
 }
 
 TEST_CASE(
     "a build ends, and fails as elsewhere, where SIGCHLD is ignored and signals are blocked") {
-  const TemporaryFolder folder;
-  const fs::path prefix = small_pypy(folder);
-  const fs::path output = folder / "x.sqfs";
+  const TemporaryDirectory directory;
+  const fs::path prefix = small_pypy(directory);
+  const fs::path output = directory / "x.sqfs";
   const auto inherited = [](Command command) {
     command.arguments.insert(command.arguments.begin(),
                              {"env", "--ignore-signal=CHLD", "--block-signal"});
@@ -268,32 +269,32 @@ TEST_CASE(
   CHECK(outcome.ok());
   CHECK(fs::exists(output));
   fs::remove_all(prefix / "bin");
-  check_failure(pyram::run(inherited(build(prefix, folder / "y.sqfs", {"--no-train"}))),
-                static_cast<ExitCode>(pyram::run(build(prefix, folder / "y.sqfs")).status), "");
+  check_failure(pyram::run(inherited(build(prefix, directory / "y.sqfs", {"--no-train"}))),
+                static_cast<ExitCode>(pyram::run(build(prefix, directory / "y.sqfs")).status), "");
 }
 
 TEST_CASE("info, diff and train refuse what is no image of ours") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "text") << std::string(5000, 'x');
-  fs::create_directories(folder / "empty");
-  pyram::run_or_throw({{"mksquashfs", (folder / "empty").native(), (folder / "other.sqfs").native(),
-                        "-quiet", "-no-progress"},
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "text") << std::string(5000, 'x');
+  fs::create_directories(directory / "empty");
+  pyram::run_or_throw({{"mksquashfs", (directory / "empty").native(),
+                        (directory / "other.sqfs").native(), "-quiet", "-no-progress"},
                        {},
                        {}},
                       ExitCode::kFailed, "make a SquashFS");
   const std::string image = default_image();
-  for (const std::string& bad : {(folder / "text").native(), (folder / "missing").native(),
-                                 (folder / "other.sqfs").native(), folder.path().native()}) {
+  for (const std::string& bad : {(directory / "text").native(), (directory / "missing").native(),
+                                 (directory / "other.sqfs").native(), directory.path().native()}) {
     INFO(bad);
     check_failure(pyram::run({{program("pyram-image"), "info", bad}, {}, {}}), ExitCode::kBadImage,
                   "");
     check_failure(pyram::run({{program("pyram-image"), "diff", image, bad}, {}, {}}),
                   ExitCode::kBadImage, "");
     check_failure(pyram::run({{program("pyram-image"), "train", bad, "-o",
-                               (folder / "new.sqfs").native(), "--", "x.py"},
+                               (directory / "new.sqfs").native(), "--", "x.py"},
                               {},
                               {}}),
                   ExitCode::kBadImage, "");
   }
-  CHECK_FALSE(fs::exists(folder / "new.sqfs"));
+  CHECK_FALSE(fs::exists(directory / "new.sqfs"));
 }

@@ -25,7 +25,7 @@
 
 namespace fs = std::filesystem;
 using namespace pyram::builder;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -91,15 +91,15 @@ TEST_CASE("DT_RELR tables hold the addresses that were put in") {
 }
 
 TEST_CASE("a library with packed relocations is loaded with the same data") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "tables.c") << kTables;
-  const fs::path original = folder / "original.so";
-  compile(folder / "tables.c", original);
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "tables.c") << kTables;
+  const fs::path original = directory / "original.so";
+  compile(directory / "tables.c", original);
   std::vector<std::byte> bytes = read_bytes(original);
   const RelrResult result = pack_relative_relocations(bytes, "original.so");
   REQUIRE(result.packed > 3000);
   CHECK(result.freed > result.packed * 20);
-  const fs::path packed = folder / "packed.so";
+  const fs::path packed = directory / "packed.so";
   std::ofstream(packed, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
@@ -195,8 +195,8 @@ unsigned long sum_of(void* library) {
 }  // namespace
 
 TEST_CASE("a library at a fixed address has the same data there, and anywhere else") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "tables.c") << kTables << kMore;
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "tables.c") << kTables << kMore;
   // Its own DT_INIT and none; bound at once and when called; with and without RELRO.
   const auto options =
       GENERATE(std::vector<std::string>{"-Wl,-z,lazy"}, std::vector<std::string>{"-Wl,-z,now"},
@@ -205,10 +205,10 @@ TEST_CASE("a library at a fixed address has the same data there, and anywhere el
                std::vector<std::string>{"-ftls-model=initial-exec"},
                std::vector<std::string>{"-Wl,--hash-style=sysv"},
                std::vector<std::string>{"-Wl,-z,noseparate-code"});
-  const fs::path original = folder / "original.so";
-  compile(folder / "tables.c", original, with_hidden(options));
-  write_bytes(folder / "first.so", fixed(original));
-  fs::copy_file(folder / "first.so", folder / "second.so");
+  const fs::path original = directory / "original.so";
+  compile(directory / "tables.c", original, with_hidden(options));
+  write_bytes(directory / "first.so", fixed(original));
+  fs::copy_file(directory / "first.so", directory / "second.so");
 
   const Library before(::dlopen(original.c_str(), RTLD_NOW | RTLD_LOCAL));
   REQUIRE(before);
@@ -216,11 +216,11 @@ TEST_CASE("a library at a fixed address has the same data there, and anywhere el
   void* const occupied = ::mmap(reinterpret_cast<void*>(kAddress), 4096, PROT_NONE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   REQUIRE(occupied == reinterpret_cast<void*>(kAddress));
-  const Library elsewhere(::dlopen((folder / "second.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  const Library elsewhere(::dlopen((directory / "second.so").c_str(), RTLD_NOW | RTLD_LOCAL));
   if (!elsewhere) FAIL(::dlerror());
   CHECK(bias_of(elsewhere.get()) != 0);
   REQUIRE(::munmap(occupied, 4096) == 0);
-  const Library there(::dlopen((folder / "first.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  const Library there(::dlopen((directory / "first.so").c_str(), RTLD_NOW | RTLD_LOCAL));
   if (!there) FAIL(::dlerror());
 
   for (void* const after : {there.get(), elsewhere.get()}) {
@@ -232,14 +232,14 @@ TEST_CASE("a library at a fixed address has the same data there, and anywhere el
 }
 
 TEST_CASE("a library at a fixed address can be laid out by use, and comes to be loaded there") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "tables.c") << kTables << kMore;
-  compile(folder / "tables.c", folder / "original.so", kHidden);
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "tables.c") << kTables << kMore;
+  compile(directory / "tables.c", directory / "original.so", kHidden);
   const auto ordered =
-      order_pages(fixed(folder / "original.so"), {{{0, 4096}, {20000, 9000}}}, "f");
+      order_pages(fixed(directory / "original.so"), {{{0, 4096}, {20000, 9000}}}, "f");
   REQUIRE(ordered);
-  write_bytes(folder / "ordered.so", ordered->bytes);
-  const Library library(::dlopen((folder / "ordered.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  write_bytes(directory / "ordered.so", ordered->bytes);
+  const Library library(::dlopen((directory / "ordered.so").c_str(), RTLD_NOW | RTLD_LOCAL));
   if (!library) FAIL(::dlerror());
   CHECK(reinterpret_cast<int (*)()>(::dlsym(library.get(), "check"))() == 15);
   // glibc before 2.36 asks for the address only when the program has one too; then it is elsewhere.
@@ -247,7 +247,7 @@ TEST_CASE("a library at a fixed address can be laid out by use, and comes to be 
 }
 
 TEST_CASE("libraries that cannot have a fixed address are left as they are, and it is said why") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   struct Kind {
     std::string source;
     std::vector<std::string> options;
@@ -267,9 +267,9 @@ TEST_CASE("libraries that cannot have a fixed address are left as they are, and 
       Kind{"char* more[] = {text};\n",
            {"-nostartfiles", "-Wl,--spare-dynamic-tags=0"},
            "spare room"});
-  std::ofstream(folder / "kind.c") << kTables << kind.source;
-  compile(folder / "kind.c", folder / "kind.so", with_hidden(kind.options));
-  std::vector<std::byte> bytes = read_bytes(folder / "kind.so");
+  std::ofstream(directory / "kind.c") << kTables << kind.source;
+  compile(directory / "kind.c", directory / "kind.so", with_hidden(kind.options));
+  std::vector<std::byte> bytes = read_bytes(directory / "kind.so");
   const std::vector<std::byte> before = bytes;
   const FixedAddress result = fix_address(bytes, kAddress, "kind.so");
   CHECK(result.relocations == 0);
@@ -279,14 +279,14 @@ TEST_CASE("libraries that cannot have a fixed address are left as they are, and 
 }
 
 TEST_CASE("where code ends with its page, the relocating code has another place") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   // Code of every size modulo a page, in steps; some leave no room behind it.
   bool was_moved = false;
   for (int size = 0; size < 4096; size += 256) {
-    std::ofstream(folder / "tables.c")
+    std::ofstream(directory / "tables.c")
         << kTables << kMore << "__asm__(\".text; .fill " << size << ", 1, 0x90\");\n";
-    compile(folder / "tables.c", folder / "original.so", kHidden);
-    const std::vector<std::byte> bytes = fixed(folder / "original.so");
+    compile(directory / "tables.c", directory / "original.so", kHidden);
+    const std::vector<std::byte> bytes = fixed(directory / "original.so");
     const ElfView view(bytes, "fixed.so");
     const auto headers = view.program_headers();
     const auto code = std::find_if(headers.begin(), headers.end(), [&](const Elf64_Phdr& header) {
@@ -298,10 +298,10 @@ TEST_CASE("where code ends with its page, the relocating code has another place"
     CHECK((code->p_flags & PF_X) != 0);
     CHECK((code->p_flags & PF_W) == 0);
     was_moved |= code->p_offset == 0;
-    write_bytes(folder / "fixed.so", bytes);
+    write_bytes(directory / "fixed.so", bytes);
     void* const occupied = ::mmap(reinterpret_cast<void*>(kAddress), 4096, PROT_NONE,
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    const Library library(::dlopen((folder / "fixed.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+    const Library library(::dlopen((directory / "fixed.so").c_str(), RTLD_NOW | RTLD_LOCAL));
     if (!library) FAIL(::dlerror());
     CHECK(reinterpret_cast<int (*)()>(::dlsym(library.get(), "check"))() == 15);
     REQUIRE(::munmap(occupied, 4096) == 0);
@@ -343,10 +343,10 @@ TEST_CASE("addresses neither overlap nor leave the space that is theirs") {
 }
 
 TEST_CASE("a library whose pages lie in another order is loaded as the same program") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   // Code, constants, data and zeros of many pages each; a sum over all of it says whether each is
   // where it belongs.
-  std::ofstream(folder / "pages.c") << kTables << R"(
+  std::ofstream(directory / "pages.c") << kTables << R"(
 #define F(n) __attribute__((aligned(4096))) int f##n(int x) { return x * n + f_next[n](x ^ n); }
 static int stop(int x) { return x; }
 static int (*const f_next[8])(int) = {stop, stop, stop, stop, stop, stop, stop, stop};
@@ -363,8 +363,8 @@ long sum(void) {
   return result + f0(1) + f1(2) + f2(3) + f3(4) + f4(5) + f5(6) + f6(7) + f7(8);
 }
 )";
-  const fs::path original = folder / "original.so";
-  compile(folder / "pages.c", original);
+  const fs::path original = directory / "original.so";
+  compile(directory / "pages.c", original);
   const std::vector<std::byte> bytes = read_bytes(original);
   const Library before(::dlopen(original.c_str(), RTLD_NOW | RTLD_LOCAL));
   REQUIRE(before);
@@ -381,7 +381,7 @@ long sum(void) {
     }
     const auto ordered = order_pages(bytes, uses, "original.so");
     REQUIRE(ordered);
-    const fs::path file = folder / ("ordered" + std::to_string(round) + ".so");
+    const fs::path file = directory / ("ordered" + std::to_string(round) + ".so");
     std::ofstream(file, std::ios::binary)
         .write(reinterpret_cast<const char*>(ordered->bytes.data()),
                static_cast<std::streamsize>(ordered->bytes.size()));
@@ -407,10 +407,10 @@ long sum(void) {
 
 // A library of an image that is built anew: its tables may lie in several places.
 TEST_CASE("a library that has been laid out is not changed again") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "tables.c") << kTables << kMore;
-  compile(folder / "tables.c", folder / "tables.so", kHidden);
-  const std::vector<std::byte> bytes = read_bytes(folder / "tables.so");
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "tables.c") << kTables << kMore;
+  compile(directory / "tables.c", directory / "tables.so", kHidden);
+  const std::vector<std::byte> bytes = read_bytes(directory / "tables.so");
   const ElfView view(bytes, "tables.so");
   REQUIRE_FALSE(is_laid_out(view));
   // Only the second half of the table of relocations is used: the table is cut in two.
@@ -423,19 +423,19 @@ TEST_CASE("a library that has been laid out is not changed again") {
   REQUIRE(is_laid_out(pieces));
   REQUIRE_THROWS(read_relocations(pieces));
 
-  fs::create_directories(folder / "tree/lib");
-  write_bytes(folder / "tree/lib/tables.so", ordered->bytes);
+  fs::create_directories(directory / "tree/lib");
+  write_bytes(directory / "tree/lib/tables.so", ordered->bytes);
   for (const bool relocatable : {false, true}) {
-    CHECK(improve_libraries(folder / "tree", relocatable).empty());
-    CHECK((read_bytes(folder / "tree/lib/tables.so") == ordered->bytes));
+    CHECK(improve_libraries(directory / "tree", relocatable).empty());
+    CHECK((read_bytes(directory / "tree/lib/tables.so") == ordered->bytes));
   }
 }
 
 TEST_CASE("pages that are used alike come to lie side by side") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "big.c") << "char big[1 << 20] = {1};\n";
-  compile(folder / "big.c", folder / "big.so");
-  const std::vector<std::byte> bytes = read_bytes(folder / "big.so");
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "big.c") << "char big[1 << 20] = {1};\n";
+  compile(directory / "big.c", directory / "big.so");
+  const std::vector<std::byte> bytes = read_bytes(directory / "big.so");
   // Four places, far apart, in what is mostly `big`.
   std::vector<FileRange> used;
   for (std::uint64_t i = 1; i <= 4; ++i) used.push_back({200000 * i, 4096});
@@ -450,33 +450,33 @@ TEST_CASE("pages that are used alike come to lie side by side") {
 }
 
 TEST_CASE("a library without tables for unwinding works, and C++ keeps its own") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "f.c") << "int twice(int x) { return 2 * x; }\n";
-  compile(folder / "f.c", folder / "c.so", {"-Wl,-soname,c.so"});
-  std::vector<std::byte> bytes = read_bytes(folder / "c.so");
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "f.c") << "int twice(int x) { return 2 * x; }\n";
+  compile(directory / "f.c", directory / "c.so", {"-Wl,-soname,c.so"});
+  std::vector<std::byte> bytes = read_bytes(directory / "c.so");
   CHECK(drop_unwind_tables(bytes, "c.so") > 0);
   CHECK(drop_unwind_tables(bytes, "c.so") == 0);
-  std::ofstream(folder / "c2.so", std::ios::binary)
+  std::ofstream(directory / "c2.so", std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
-  const Library after(::dlopen((folder / "c2.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+  const Library after(::dlopen((directory / "c2.so").c_str(), RTLD_NOW | RTLD_LOCAL));
   REQUIRE(after);
   CHECK(reinterpret_cast<int (*)(int)>(::dlsym(after.get(), "twice"))(21) == 42);
 
-  std::ofstream(folder / "thrower.cpp")
+  std::ofstream(directory / "thrower.cpp")
       << "int f() { try { throw 1; } catch (int i) { return i; } }";
-  compile(folder / "thrower.cpp", folder / "cpp.so", {"-Wl,-soname,cpp.so", "-lstdc++"});
-  std::vector<std::byte> cpp = read_bytes(folder / "cpp.so");
+  compile(directory / "thrower.cpp", directory / "cpp.so", {"-Wl,-soname,cpp.so", "-lstdc++"});
+  std::vector<std::byte> cpp = read_bytes(directory / "cpp.so");
   CHECK(drop_unwind_tables(cpp, "cpp.so") == 0);
   std::vector<std::byte> libc = read_bytes("/lib/x86_64-linux-gnu/libc.so.6");
   CHECK(drop_unwind_tables(libc, "libc.so.6") == 0);
 }
 
 TEST_CASE("a broken ELF file is an error, never a crash") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "tables.c") << kTables;
-  compile(folder / "tables.c", folder / "good.so");
-  const std::vector<std::byte> good = read_bytes(folder / "good.so");
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "tables.c") << kTables;
+  compile(directory / "tables.c", directory / "good.so");
+  const std::vector<std::byte> good = read_bytes(directory / "good.so");
   std::mt19937_64 random(7);
   for (int round = 0; round < 3000; ++round) {
     std::vector<std::byte> bad = good;
@@ -509,30 +509,30 @@ TEST_CASE("a broken ELF file is an error, never a crash") {
 }
 
 TEST_CASE("the closure holds what is needed, and a missing library is named with who needs it") {
-  const TemporaryFolder folder;
-  std::ofstream(folder / "a.c") << "int a(void) { return 1; }\n";
-  std::ofstream(folder / "b.c") << "int a(void); int b(void) { return a(); }\n";
-  std::ofstream(folder / "c.c") << "int b(void); int c(void) { return b(); }\n";
-  const fs::path libraries = folder / "libraries";
-  const fs::path tree = folder / "tree/lib";
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "a.c") << "int a(void) { return 1; }\n";
+  std::ofstream(directory / "b.c") << "int a(void); int b(void) { return a(); }\n";
+  std::ofstream(directory / "c.c") << "int b(void); int c(void) { return b(); }\n";
+  const fs::path libraries = directory / "libraries";
+  const fs::path tree = directory / "tree/lib";
   fs::create_directories(libraries);
   fs::create_directories(tree);
   const std::string search = "-L" + libraries.native();
-  compile(folder / "a.c", libraries / "liba-test.so", {"-nostdlib", "-Wl,-soname,liba-test.so"});
-  compile(folder / "b.c", libraries / "libb-test.so",
+  compile(directory / "a.c", libraries / "liba-test.so", {"-nostdlib", "-Wl,-soname,liba-test.so"});
+  compile(directory / "b.c", libraries / "libb-test.so",
           {"-nostdlib", "-Wl,-soname,libb-test.so", search, "-Wl,--no-as-needed", "-la-test"});
-  compile(folder / "c.c", tree / "module.so",
+  compile(directory / "c.c", tree / "module.so",
           {"-nostdlib", search, "-Wl,--no-as-needed", "-lb-test",
            "-Wl,-rpath-link," + libraries.native()});
 
-  const auto closure = library_closure({folder / "tree", {libraries}, "ld.so"});
+  const auto closure = library_closure({directory / "tree", {libraries}, "ld.so"});
   REQUIRE(closure.size() == 2);
   CHECK(closure.at("libb-test.so").needed_by == "lib/module.so");
   CHECK(closure.at("liba-test.so").needed_by == "libb-test.so");
 
   fs::remove(libraries / "liba-test.so");
   try {
-    (void)library_closure({folder / "tree", {libraries}, "ld.so"});
+    (void)library_closure({directory / "tree", {libraries}, "ld.so"});
     FAIL("nothing was missed");
   } catch (const pyram::Error& error) {
     CHECK(error.code() == pyram::ExitCode::kBadSource);

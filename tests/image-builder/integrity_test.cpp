@@ -27,8 +27,9 @@ void run_ok(const std::vector<std::string>& words) {
 }
 
 struct Keys {
-  explicit Keys(const TemporaryFolder& folder, const std::string& name = "key")
-      : secret((folder / (name + ".pem")).native()), open((folder / (name + ".pub")).native()) {
+  explicit Keys(const TemporaryDirectory& directory, const std::string& name = "key")
+      : secret((directory / (name + ".pem")).native()),
+        open((directory / (name + ".pub")).native()) {
     run_ok({"openssl", "genpkey", "-algorithm", "ed25519", "-out", secret});
     run_ok({"openssl", "pkey", "-in", secret, "-pubout", "-out", open});
   }
@@ -37,14 +38,14 @@ struct Keys {
 };
 
 // An image without a trailer.
-std::string bare_image(const TemporaryFolder& folder) {
-  fs::create_directories(folder / "tree/sub");
-  std::ofstream(folder / "tree/sub/file") << "hello\n";
-  std::ofstream noise(folder / "tree/noise");
+std::string bare_image(const TemporaryDirectory& directory) {
+  fs::create_directories(directory / "tree/sub");
+  std::ofstream(directory / "tree/sub/file") << "hello\n";
+  std::ofstream noise(directory / "tree/noise");
   for (int i = 0; i < 200000; ++i) noise << i * 7919 % 104729;
   noise.close();
-  const std::string image = (folder / "x.sqfs").native();
-  run_ok({"mksquashfs", (folder / "tree").native(), image, "-quiet", "-no-progress"});
+  const std::string image = (directory / "x.sqfs").native();
+  run_ok({"mksquashfs", (directory / "tree").native(), image, "-quiet", "-no-progress"});
   return image;
 }
 
@@ -59,11 +60,11 @@ void flip(const fs::path& file, std::streamoff at) {
 }  // namespace
 
 TEST_CASE("a built image has a Merkle tree, is signed by its key, and any changed byte is seen") {
-  const TemporaryFolder folder;
-  const Keys keys(folder);
-  const Keys others(folder, "other");
-  const fs::path prefix = small_pypy(folder);
-  const std::string image = (folder / "x.sqfs").native();
+  const TemporaryDirectory directory;
+  const Keys keys(directory);
+  const Keys others(directory, "other");
+  const fs::path prefix = small_pypy(directory);
+  const std::string image = (directory / "x.sqfs").native();
   const Outcome built =
       pyram::run(pyram::test::build(prefix, image, {"--no-train", "--sign", keys.secret}));
   INFO(built.errors);
@@ -88,10 +89,10 @@ TEST_CASE("a built image has a Merkle tree, is signed by its key, and any change
   // fs-verity's own program says the same of the same bytes.
   const auto size = info["image"]["squashfs_size"].get<std::uint64_t>();
   const std::uint64_t covered = (size + 4095) / 4096 * 4096;
-  fs::copy_file(image, folder / "covered");
-  fs::resize_file(folder / "covered", covered);
+  fs::copy_file(image, directory / "covered");
+  fs::resize_file(directory / "covered", covered);
   const Outcome theirs =
-      pyram::run({{"fsverity", "digest", "--compact", (folder / "covered").native()}, {}, {}});
+      pyram::run({{"fsverity", "digest", "--compact", (directory / "covered").native()}, {}, {}});
   CHECK("sha256:" + theirs.output.substr(0, 64) == digest);
 
   const auto end = static_cast<std::streamoff>(fs::file_size(image));
@@ -109,10 +110,10 @@ TEST_CASE("a built image has a Merkle tree, is signed by its key, and any change
 }
 
 TEST_CASE("an image is signed afterwards, as a whole or not at all") {
-  const TemporaryFolder folder;
-  const Keys keys(folder);
-  const Keys others(folder, "other");
-  const std::string image = bare_image(folder);
+  const TemporaryDirectory directory;
+  const Keys keys(directory);
+  const Keys others(directory, "other");
+  const std::string image = bare_image(directory);
   check_failure(pyram_image({"verify", image}), ExitCode::kVerification, "no Merkle tree");
   check_failure(pyram_image({"sign", image + "-missing", "--key", keys.secret}),
                 ExitCode::kBadImage, "x.sqfs-missing");
@@ -133,33 +134,33 @@ TEST_CASE("an image is signed afterwards, as a whole or not at all") {
     CHECK((pyram::read_file(image) == changed));
   }
   SECTION("a key of another kind") {
-    run_ok({"openssl", "genpkey", "-algorithm", "x25519", "-out", (folder / "x.pem").native()});
-    check_failure(pyram_image({"sign", image, "--key", (folder / "x.pem").native()}),
+    run_ok({"openssl", "genpkey", "-algorithm", "x25519", "-out", (directory / "x.pem").native()});
+    check_failure(pyram_image({"sign", image, "--key", (directory / "x.pem").native()}),
                   ExitCode::kUsage, "no Ed25519 private key");
-    std::ofstream(folder / "text") << "no key\n";
-    check_failure(pyram_image({"sign", image, "--key", (folder / "text").native()}),
+    std::ofstream(directory / "text") << "no key\n";
+    check_failure(pyram_image({"sign", image, "--key", (directory / "text").native()}),
                   ExitCode::kUsage, "no Ed25519 private key");
-    check_failure(pyram_image({"build", "-o", (folder / "y.sqfs").native(), "--sign",
-                               (folder / "text").native()}),
+    check_failure(pyram_image({"build", "-o", (directory / "y.sqfs").native(), "--sign",
+                               (directory / "text").native()}),
                   ExitCode::kUsage, "no Ed25519 private key");
   }
-  CHECK(entries_in(folder.path()) >= 6);
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder.path())) {
+  CHECK(entries_in(directory.path()) >= 6);
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory.path())) {
     CHECK_FALSE(entry.path().filename().native().starts_with("."));
   }
 }
 
 TEST_CASE("an image with a trailer is read by everybody who reads SquashFS") {
-  const TemporaryFolder folder;
-  const Keys keys(folder);
-  const std::string image = bare_image(folder);
+  const TemporaryDirectory directory;
+  const Keys keys(directory);
+  const std::string image = bare_image(directory);
   REQUIRE(pyram_image({"sign", image, "--key", keys.secret}).ok());
   const auto same = [&](const fs::path& tree) {
-    return pyram::run({{"diff", "-r", (folder / "tree").native(), tree.native()}, {}, {}}).ok();
+    return pyram::run({{"diff", "-r", (directory / "tree").native(), tree.native()}, {}, {}}).ok();
   };
-  run_ok({"unsquashfs", "-quiet", "-no-progress", "-dest", (folder / "out").native(), image});
-  CHECK(same(folder / "out"));
-  const std::string mounted = (folder / "mounted").native();
+  run_ok({"unsquashfs", "-quiet", "-no-progress", "-dest", (directory / "out").native(), image});
+  CHECK(same(directory / "out"));
+  const std::string mounted = (directory / "mounted").native();
   fs::create_directories(mounted);
   SECTION("pyram-mount") {
     run_ok({program("pyram-mount"), image, mounted});

@@ -48,8 +48,8 @@ for text in sys.argv[1:]:
 
 // The default image's PyPy, unpacked once for all sections of a test: nobody writes into it.
 fs::path unpacked_image() {
-  static const TemporaryFolder folder;
-  const fs::path tree = folder / "pypy";
+  static const TemporaryDirectory directory;
+  const fs::path tree = directory / "pypy";
   if (!fs::exists(tree)) {
     pyram::run_or_throw({{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(),
                           default_image().native(), "bin", "lib", "share/python-wheels",
@@ -61,17 +61,17 @@ fs::path unpacked_image() {
   return tree;
 }
 
-// That, and a folder of wheels.
+// That, and a directory of wheels.
 class Workshop {
  public:
   Workshop() {
     fs::create_directories(wheels());
-    fs::create_directories(folder_ / "out");
+    fs::create_directories(directory_ / "out");
   }
   [[nodiscard]] const fs::path& tree() const { return tree_; }
-  [[nodiscard]] fs::path wheels() const { return folder_ / "wheels"; }
-  [[nodiscard]] fs::path image() const { return folder_ / "out/x.sqfs"; }
-  [[nodiscard]] fs::path operator/(std::string_view name) const { return folder_ / name; }
+  [[nodiscard]] fs::path wheels() const { return directory_ / "wheels"; }
+  [[nodiscard]] fs::path image() const { return directory_ / "out/x.sqfs"; }
+  [[nodiscard]] fs::path operator/(std::string_view name) const { return directory_ / name; }
 
   // Returns the file's path.
   std::string wheel(const nlohmann::json& want) const {
@@ -91,11 +91,11 @@ class Workshop {
                      const std::vector<std::string>& texts) const {
     const Outcome outcome = build(more);
     for (const std::string& text : texts) check_failure(outcome, code, text);
-    CHECK(fs::is_empty(folder_ / "out"));
+    CHECK(fs::is_empty(directory_ / "out"));
   }
 
  private:
-  TemporaryFolder folder_;
+  TemporaryDirectory directory_;
   const fs::path tree_ = unpacked_image();
 };
 
@@ -123,14 +123,14 @@ TEST_CASE("a wheel and what it needs come into the image, and its script runs an
        {},
        {}},
       ExitCode::kFailed, "unpack the image");
-  for (const fs::path& folder : {unpacked, shop / "moved"}) {
-    if (!fs::exists(folder)) fs::rename(unpacked, folder);
-    const Outcome said = pyram::run({{(folder / "bin/greet").native(), "a b", "c"},
+  for (const fs::path& directory : {unpacked, shop / "moved"}) {
+    if (!fs::exists(directory)) fs::rename(unpacked, directory);
+    const Outcome said = pyram::run({{(directory / "bin/greet").native(), "a b", "c"},
                                      std::vector<std::string>{"PATH=/usr/bin:/bin"},
                                      "/"});
     INFO(said.errors);
     CHECK(said.output == "hello from ['a b', 'c']\n");
-    const Outcome admin = pyram::run({{(folder / "bin/django-admin").native(), "version"},
+    const Outcome admin = pyram::run({{(directory / "bin/django-admin").native(), "version"},
                                       std::vector<std::string>{"PATH=/usr/bin:/bin"},
                                       "/"});
     CHECK(admin.output.starts_with("4."));

@@ -19,7 +19,7 @@ void make(const fs::path& file, std::string_view text = "x") {
 
 }  // namespace
 
-TEST_CASE("a pattern matches whole names, and ** any number of folders") {
+TEST_CASE("a pattern matches whole names, and ** any number of directories") {
   CHECK(matches("lib/*.py", "lib/os.py"));
   CHECK_FALSE(matches("lib/*.py", "lib/json/tool.py"));
   CHECK(matches("**/*.po", "a/b/c.po"));
@@ -32,25 +32,25 @@ TEST_CASE("a pattern matches whole names, and ** any number of folders") {
 }
 
 TEST_CASE("rules remove what they name, keep what is to be kept, and say what they did") {
-  const pyram::test::TemporaryFolder folder;
-  make(folder / "lib/py/test/a.py", "12345");
-  make(folder / "lib/py/test/keep.py");
-  make(folder / "lib/py/os.py");
-  make(folder / "lib/site/thing/tests/b.py");
-  make(folder / "lib/py/gone/deep/c.py");
+  const pyram::test::TemporaryDirectory directory;
+  make(directory / "lib/py/test/a.py", "12345");
+  make(directory / "lib/py/test/keep.py");
+  make(directory / "lib/py/os.py");
+  make(directory / "lib/site/thing/tests/b.py");
+  make(directory / "lib/py/gone/deep/c.py");
   RuleTable table = parse_rules(
       "[tests] nobody runs them\n{stdlib}/test/\n{site}/*/tests/\n"
       "# a comment\n[other] why not\n{stdlib}/gone/\n!lib/py/test/keep.py\n",
       "a test");
-  const auto results = apply_rules(table, {"lib/py", {"lib/site"}}, folder.path());
+  const auto results = apply_rules(table, {"lib/py", {"lib/site"}}, directory.path());
   REQUIRE(results.size() == 2);
   CHECK(results[0].files == 2);
   CHECK(results[0].bytes == 6);
   CHECK(results[1].files == 1);
-  CHECK(fs::exists(folder / "lib/py/test/keep.py"));
-  CHECK(fs::exists(folder / "lib/py/os.py"));
-  CHECK_FALSE(fs::exists(folder / "lib/py/gone"));
-  CHECK_FALSE(fs::exists(folder / "lib/site/thing/tests"));
+  CHECK(fs::exists(directory / "lib/py/test/keep.py"));
+  CHECK(fs::exists(directory / "lib/py/os.py"));
+  CHECK_FALSE(fs::exists(directory / "lib/py/gone"));
+  CHECK_FALSE(fs::exists(directory / "lib/site/thing/tests"));
 }
 
 TEST_CASE("a table that makes no sense is refused with its line") {

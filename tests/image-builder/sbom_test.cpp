@@ -121,15 +121,15 @@ TEST_CASE("the default image's SPDX document is whole, and names every package")
   }
 
   // SPDX's own checker, from the package index.
-  const TemporaryFolder folder;
-  const fs::path tree = folder / "tree";
+  const TemporaryDirectory directory;
+  const fs::path tree = directory / "tree";
   pyram::run_or_throw(
       {{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(), image}, {}, {}},
       ExitCode::kFailed, "unpack the image");
-  pyram::write_file(folder / "image.spdx.json", document.dump());
+  pyram::write_file(directory / "image.spdx.json", document.dump());
   const std::string python = tree / "bin/pypy3";
   const pyram::Outcome fetched = pyram::run({{python, "-m", "pip", "install", "--quiet", "--target",
-                                              (folder / "tools").native(), "spdx-tools"},
+                                              (directory / "tools").native(), "spdx-tools"},
                                              {},
                                              {}});
   if (!fetched.ok()) PYRAM_SKIP("spdx-tools cannot be had: " + fetched.last_line());
@@ -140,7 +140,7 @@ TEST_CASE("the default image's SPDX document is whole, and names every package")
         "from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document\n"
         "for message in validate_full_spdx_document(parse_file(sys.argv[1])):\n"
         "    print(message.validation_message)\n",
-        (folder / "tools").native(), (folder / "image.spdx.json").native()},
+        (directory / "tools").native(), (directory / "image.spdx.json").native()},
        {},
        {}});
   INFO(checked.errors);

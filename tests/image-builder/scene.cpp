@@ -5,8 +5,8 @@
 namespace pyram::test {
 namespace fs = std::filesystem;
 
-fs::path small_pypy(const TemporaryFolder& folder) {
-  const fs::path prefix = folder / "pypy";
+fs::path small_pypy(const TemporaryDirectory& directory) {
+  const fs::path prefix = directory / "pypy";
   pyram::run_or_throw(
       {{"unsquashfs", "-quiet", "-no-progress", "-dest", prefix.native(), default_image().native(),
         "lib/pyram", "bin", "lib/pypy3*/*.py", "lib/pypy3*/encodings", "lib/pypy3*/collections",
@@ -26,9 +26,9 @@ Command build(const fs::path& prefix, const fs::path& output,
   return command;
 }
 
-std::size_t entries_in(const fs::path& folder) {
+std::size_t entries_in(const fs::path& directory) {
   return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+      std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
 }
 
 void check_failure(const Outcome& outcome, ExitCode expected, std::string_view text) {

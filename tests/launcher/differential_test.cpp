@@ -2,7 +2,7 @@
 // comes out has to be the same.
 //
 // What may differ, and why:
-//   - the image's root: a mount point in one case, a folder in the other (sys.prefix, sys.path);
+//   - the image's root: a mount point in one case, a directory in the other (sys.prefix, sys.path);
 //   - sys.executable, and messages that begin with it: the launcher's path, which outlives the
 //     mount, in place of the root's bin/pypy3;
 //   - the line that pyram adds to --version and --help.
@@ -40,7 +40,7 @@ const std::vector<Case>& cases() {
       {"\"$0\" -m report a b", {}},
       {"\"$0\" -m package x", {}},
       {"\"$0\" -m package.module x", {}},
-      {"\"$0\" folder x", {}},
+      {"\"$0\" directory x", {}},
       {"\"$0\" archive.zip x", {}},
       {"\"$0\" -B $R", {}},
       {"\"$0\" -E $R", {"PYTHONOPTIMIZE=1"}},
@@ -145,9 +145,9 @@ TEST_CASE("command lines do the same under pyram and under the unpacked PyPy") {
   std::filesystem::create_directory(work);
   std::filesystem::copy_file(PYRAM_TEST_SOURCE "/tests/launcher/report.py", work / "report.py");
   run_or_throw({{"/bin/sh", "-c",
-                 "mkdir sub folder package; cp report.py 'a name with blanks.py'; "
+                 "mkdir sub directory package; cp report.py 'a name with blanks.py'; "
                  "cp report.py \"it's \\\"quoted\\\".py\"; ln -s report.py link.py; "
-                 "cp report.py folder/__main__.py; cp report.py package/__main__.py; "
+                 "cp report.py directory/__main__.py; cp report.py package/__main__.py; "
                  "cp report.py package/module.py; touch package/__init__.py; "
                  "{ echo '#!/usr/bin/env pyram'; cat report.py; } > shebang.py; "
                  "mkdir unreadable.py; echo '{\"a\": [1, 2]}' > data.json"},
@@ -167,7 +167,7 @@ TEST_CASE("command lines do the same under pyram and under the unpacked PyPy") {
     std::vector<std::string> environment = one.environment;
     environment.emplace_back("R=report.py");
     Command command = scene.command(Who::kSelf, {}, environment);
-    command.folder = work;
+    command.directory = work;
     std::string text = one.text;
     command.arguments = {"/bin/sh", "-c", text, reference};
     const Outcome expected = run(command);

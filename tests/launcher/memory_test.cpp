@@ -39,25 +39,25 @@ class Group {
     const fs::path made = parent / ("pyram-test-memory-" + std::to_string(::getpid()));
     std::error_code error;
     if (!fs::create_directory(made, error)) return;
-    folder_ = made;
+    directory_ = made;
     set(file, limit);
   }
   // Only an empty group can be removed: daemons of the doctor's trials may not have ended yet.
   ~Group() {
-    if (folder_.empty()) return;
-    std::ifstream processes(folder_ / "cgroup.procs");
+    if (directory_.empty()) return;
+    std::ifstream processes(directory_ / "cgroup.procs");
     for (pid_t pid = 0; processes >> pid;) kill_and_wait(pid);
-    ::rmdir(folder_.c_str());
+    ::rmdir(directory_.c_str());
   }
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
-  [[nodiscard]] bool exists() const { return !folder_.empty(); }
+  [[nodiscard]] bool exists() const { return !directory_.empty(); }
   // The command as one that enters the group first.
   [[nodiscard]] Command inside(Command command) const {
     std::vector<std::string> arguments{"/bin/sh", "-c",
                                        "echo $$ >\"$0\" && unset PWD && exec \"$@\"",
-                                       (folder_ / "cgroup.procs").native()};
+                                       (directory_ / "cgroup.procs").native()};
     arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
     command.arguments = std::move(arguments);
     return command;
@@ -65,12 +65,12 @@ class Group {
 
  private:
   void set(const char* file, std::uint64_t limit) const {
-    std::ofstream stream(folder_ / file);
+    std::ofstream stream(directory_ / file);
     stream << limit << std::flush;
     REQUIRE(stream);
   }
 
-  fs::path folder_;
+  fs::path directory_;
 };
 
 // As gc.get_stats() writes a size.
@@ -115,7 +115,7 @@ TEST_CASE("the limit is the machine's where no control group has a smaller one")
   CHECK(machine.bytes > 0);
   CHECK(machine.bytes != kUnlimited);
 
-  const TemporaryFolder root;
+  const TemporaryDirectory root;
   fs::create_directories(root / "proc/self");
   fs::create_directories(root / "sys/fs/cgroup");
   std::ofstream(root / "proc/self/cgroup") << "0::/\n";

@@ -20,11 +20,11 @@ print("file", globals().get("__file__"), "name", __name__, "package", __package_
 print("prefix", sys.prefix, sys.base_prefix, sys.exec_prefix)
 print("executable", sys.executable)
 print("environment", sorted(os.environb.items()))
-# The one that lists the folder is in the list too, and already closed.
+# The one that lists the directory is in the list too, and already closed.
 fds = [int(name) for name in os.listdir("/proc/self/fd")]
 print("descriptors", [(fd, os.get_inheritable(fd)) for fd in sorted(fds)
                       if os.path.exists("/proc/self/fd/%d" % fd)])
-print("folder", link("/proc/self/cwd"))
+print("directory", link("/proc/self/cwd"))
 with open("/proc/self/status") as status:
     print("status", [line.split() for line in status
                      if line.startswith(("SigBlk", "SigIgn", "Umask", "NoNewPrivs", "Cap", "Uid"))])

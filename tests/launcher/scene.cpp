@@ -78,13 +78,13 @@ Scene::~Scene() {
   for (const pid_t pid : daemons()) kill_and_wait(pid);
   std::error_code ignored;
   for (const uid_t uid : {::geteuid(), kPlainUser}) {
-    const std::string folder = "/dev/shm/pyram-" + std::to_string(uid);
+    const std::string directory = "/dev/shm/pyram-" + std::to_string(uid);
     for (const Who who : {Who::kSelf, Who::kPlain}) {
       for (const auto& entry : fs::directory_iterator(runtime(who), ignored)) {
-        fs::remove_all(fs::path(folder) / entry.path().filename(), ignored);
+        fs::remove_all(fs::path(directory) / entry.path().filename(), ignored);
       }
     }
-    fs::remove(folder, ignored);
+    fs::remove(directory, ignored);
   }
 }
 
@@ -124,7 +124,7 @@ Outcome Scene::start(Who who, const std::vector<std::string>& arguments,
 Outcome Scene::shell(Who who, const std::string& text,
                      const std::vector<std::string>& extra) const {
   Command command = environment(who, {"/bin/sh", "-c", text, pyram()}, extra);
-  command.folder = path("");
+  command.directory = path("");
   return run(command);
 }
 
@@ -136,7 +136,7 @@ std::vector<std::string> Scene::mounts() const {
     std::string id, parent, device, root, mount_point;
     fields >> id >> parent >> device >> root >> mount_point;
     mount_point = unescape(mount_point);
-    if (mount_point.starts_with(folder_.path().native() + "/")) result.push_back(mount_point);
+    if (mount_point.starts_with(directory_.path().native() + "/")) result.push_back(mount_point);
   }
   return result;
 }
@@ -157,8 +157,8 @@ std::vector<pid_t> Scene::daemons() const {
 
 const fs::path& unpacked_image() {
   struct Unpacked {
-    TemporaryFolder folder;
-    fs::path root = folder / "root";
+    TemporaryDirectory directory;
+    fs::path root = directory / "root";
     Unpacked() {
       run_or_throw(
           {{"unsquashfs", "-q", "-n", "-d", root.native(), default_image().native()}, {}, {}},

@@ -1,5 +1,6 @@
 // A place to start pyram in: copies of the programs and of the default image (a path of its own, so
-// that no mount outside is of the same image), and run-time folders for root and the plain user.
+// that no mount outside is of the same image), and run-time directories for root and the plain
+// user.
 #pragma once
 
 #include <filesystem>
@@ -21,11 +22,15 @@ class Scene {
   Scene(const Scene&) = delete;
   Scene& operator=(const Scene&) = delete;
 
-  [[nodiscard]] std::filesystem::path path(std::string_view name) const { return folder_ / name; }
-  [[nodiscard]] std::string pyram() const { return (folder_ / "bin/pyram").native(); }
-  [[nodiscard]] std::string pyram_mount() const { return (folder_ / "bin/pyram-mount").native(); }
-  [[nodiscard]] std::string image() const { return (folder_ / "default.sqfs").native(); }
-  // XDG_RUNTIME_DIR and the folder in it that pyram makes.
+  [[nodiscard]] std::filesystem::path path(std::string_view name) const {
+    return directory_ / name;
+  }
+  [[nodiscard]] std::string pyram() const { return (directory_ / "bin/pyram").native(); }
+  [[nodiscard]] std::string pyram_mount() const {
+    return (directory_ / "bin/pyram-mount").native();
+  }
+  [[nodiscard]] std::string image() const { return (directory_ / "default.sqfs").native(); }
+  // XDG_RUNTIME_DIR and the directory in it that pyram makes.
   [[nodiscard]] std::filesystem::path runtime_parent(Who who) const;
   [[nodiscard]] std::filesystem::path runtime(Who who) const {
     return runtime_parent(who) / "pyram";
@@ -50,7 +55,7 @@ class Scene {
   [[nodiscard]] Command environment(Who who, std::vector<std::string> arguments,
                                     const std::vector<std::string>& extra) const;
 
-  TemporaryFolder folder_;
+  TemporaryDirectory directory_;
 };
 
 // A hard link where that works, else a copy.

@@ -93,15 +93,16 @@ TEST_CASE("where SIGCHLD is ignored, the doctor finds the same as elsewhere") {
 }
 
 TEST_CASE("the doctor reports once, also where a trial fails in its child") {
-  if (!running_as_root()) PYRAM_SKIP("only root has a working folder that a namespace takes away");
+  if (!running_as_root())
+    PYRAM_SKIP("only root has a working directory that a namespace takes away");
   const Scene scene;
   // In a user namespace root has no rights over other users' files: there is no way back to this
-  // folder after joining.
+  // directory after joining.
   Command command = scene.command(Who::kSelf, {"--pyram-doctor"});
-  command.folder = scene.path("closed");
-  std::filesystem::create_directory(*command.folder);
-  std::filesystem::permissions(*command.folder, std::filesystem::perms::owner_all);
-  give_to_plain_user(*command.folder);
+  command.directory = scene.path("closed");
+  std::filesystem::create_directory(*command.directory);
+  std::filesystem::permissions(*command.directory, std::filesystem::perms::owner_all);
+  give_to_plain_user(*command.directory);
   const Outcome outcome = run(command);
   INFO(outcome.output << outcome.errors);
   CHECK(outcome.ok());

@@ -40,7 +40,7 @@ TEST_CASE("the default image runs, for root and for a plain user, in an empty en
       scene.shell(who, "cd / && env -i \"$0\" --image " + scene.image() + " -c 'print(6 * 7)'");
   INFO(bare.errors);
   CHECK(bare.output == "42\n");
-  // That used the run-time folder of no variable.
+  // That used the run-time directory of no variable.
   static_cast<void>(scene.shell(who,
                                 "for m in /run/pyram/default-* /tmp/pyram-*/default-*; do "
                                 "grep -q \"^" +
@@ -150,7 +150,7 @@ TEST_CASE("a named image is the one that sys.executable leads to") {
   CHECK(first.find("other-") != std::string::npos);
 }
 
-TEST_CASE("an unusable run-time folder is one line") {
+TEST_CASE("an unusable run-time directory is one line") {
   const Scene scene;
   const std::filesystem::path parent = scene.path("unsafe");
   std::filesystem::create_directory(parent);
@@ -175,7 +175,7 @@ TEST_CASE("an unusable run-time folder is one line") {
     }
   }
   SECTION("somebody else's") {
-    if (!running_as_root()) PYRAM_SKIP("only root can give a folder to another user");
+    if (!running_as_root()) PYRAM_SKIP("only root can give a directory to another user");
     std::filesystem::create_directory(parent / "pyram");
     std::filesystem::permissions(parent / "pyram", std::filesystem::perms::owner_all);
     give_to_plain_user(parent / "pyram");
@@ -191,10 +191,10 @@ TEST_CASE("an unusable run-time folder is one line") {
   CHECK(scene.daemons().empty());
 }
 
-TEST_CASE("another user's folders and images are not touched") {
+TEST_CASE("another user's directories and images are not touched") {
   if (!running_as_root()) PYRAM_SKIP("needs two users");
   const Scene scene;
-  // A folder where every user may make entries, in which the other user was first.
+  // A directory where every user may make entries, in which the other user was first.
   const auto parent = scene.path("open");
   std::filesystem::create_directories(parent / "pyram");
   std::filesystem::permissions(parent, std::filesystem::perms::all);

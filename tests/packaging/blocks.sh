@@ -16,12 +16,12 @@ list_blocks() {
        /^```/ { inside = !inside; if (!inside) mark = "" }' "$1"
 }
 
-# blocks FILE KIND FOLDER: writes each block of that kind as a file of its own into FOLDER, by the
+# blocks FILE KIND DIRECTORY: writes each block of that kind as a file of its own into DIRECTORY, by the
 # number of its first line, and prints their names.
 blocks() {
-  awk -v kind="$2" -v folder="$3" '
+  awk -v kind="$2" -v directory="$3" '
     /^<!-- test: / { mark = $3; next }
-    /^```sh$/ { if (mark == kind) { file = sprintf("%s/%03d", folder, NR); print file }
+    /^```sh$/ { if (mark == kind) { file = sprintf("%s/%03d", directory, NR); print file }
                 inside = 1; mark = ""; next }
     /^```/ { inside = !inside; file = ""; mark = ""; next }
     inside && file != "" { print > file }' "$1"

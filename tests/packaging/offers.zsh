@@ -1,4 +1,4 @@
-# Prints what zsh offers at the end of a line: offers.zsh FOLDER-OF-COMPLETIONS LINE
+# Prints what zsh offers at the end of a line: offers.zsh DIRECTORY-OF-COMPLETIONS LINE
 zmodload zsh/zpty
 zpty shell zsh -f -i
 zpty -w shell "PS1= PROMPT_EOL_MARK= LISTMAX=1000; fpath=($1 \$fpath); stty rows 1000 columns 200"

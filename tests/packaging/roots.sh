@@ -9,7 +9,7 @@
 #
 # What debootstrap made is kept in build/cache/roots: it is the same every time, and slow.
 
-cache=$source_folder/build/cache/roots
+cache=$source_directory/build/cache/roots
 root=''
 
 skip() { echo "SKIPPED: $*"; exit 77; }
@@ -39,24 +39,24 @@ libraries_of() {
 
 # Two tests may want the same root at once.
 cached_root() {
-  local suite=$1 archive=$cache/$1.tar folder
+  local suite=$1 archive=$cache/$1.tar directory
   mkdir -p "$cache"
   (
     flock 9
     [ -f "$archive" ] && exit 0
-    folder=$(mktemp -d "$cache/$suite.XXXXXX")
-    if debootstrap --variant=minbase "$suite" "$folder" "$(mirror)" >"$folder.log" 2>&1 &&
-      cp /etc/resolv.conf "$folder/etc/" &&
-      chroot "$folder" apt-get -q update >>"$folder.log" 2>&1 &&
+    directory=$(mktemp -d "$cache/$suite.XXXXXX")
+    if debootstrap --variant=minbase "$suite" "$directory" "$(mirror)" >"$directory.log" 2>&1 &&
+      cp /etc/resolv.conf "$directory/etc/" &&
+      chroot "$directory" apt-get -q update >>"$directory.log" 2>&1 &&
       # Kept for the installations in the tests, which then need no network.
-      chroot "$folder" apt-get -qy install --download-only fuse3 squashfs-tools \
-        debian-archive-keyring ca-certificates $(libraries_of "$suite") >>"$folder.log" 2>&1 &&
-      tar -C "$folder" -cf "$archive.part" .; then
+      chroot "$directory" apt-get -qy install --download-only fuse3 squashfs-tools \
+        debian-archive-keyring ca-certificates $(libraries_of "$suite") >>"$directory.log" 2>&1 &&
+      tar -C "$directory" -cf "$archive.part" .; then
       mv "$archive.part" "$archive"
-      rm -rf "$folder" "$folder.log"
+      rm -rf "$directory" "$directory.log"
     else
-      tail -5 "$folder.log"
-      rm -rf "$folder" "$folder.log" "$archive.part"
+      tail -5 "$directory.log"
+      rm -rf "$directory" "$directory.log" "$archive.part"
       exit 1
     fi
   ) 9>"$archive.lock"
@@ -106,10 +106,10 @@ mounts_in_root() { awk -v root="$root/" 'index($5, root) == 1 { print $5 }' /pro
 
 # A daemon that serves a mount of the root ends when its mount goes.
 remove_root() {
-  local folder
+  local directory
   [ -n "$root" ] || return 0
-  mounts_in_root | while read -r folder; do
-    umount "$folder" 2>/dev/null || umount -l "$folder"
+  mounts_in_root | while read -r directory; do
+    umount "$directory" 2>/dev/null || umount -l "$directory"
   done
   rm -rf --one-file-system "$root"
   root=''

@@ -11,7 +11,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-# The suite's helper deletes a file that isn't there from the library's folder: ENOENT where one could
+# The suite's helper deletes a file that isn't there from the library's directory: ENOENT where one could
 # write, EROFS on every read-only file system, the kernel's own ones too, which it doesn't expect.
 READ_ONLY = "in unlink\n    _unlink(filename)\nOSError: [Errno 30] Read-only file system"
 

@@ -26,7 +26,7 @@ using pyram::test::check_count;
 using pyram::test::default_image;
 using pyram::test::Mount;
 using pyram::test::program;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -106,19 +106,19 @@ std::uint64_t cached_pages(const fs::path& path) {
 }
 
 // A copy of one of our programs, which the page cache has nothing of where that can be had.
-fs::path cold_copy(const std::string& name, const fs::path& folder) {
-  fs::copy_file(program(name), folder / name);
-  const pyram::UniqueFd file(::open((folder / name).c_str(), O_RDONLY | O_CLOEXEC));
+fs::path cold_copy(const std::string& name, const fs::path& directory) {
+  fs::copy_file(program(name), directory / name);
+  const pyram::UniqueFd file(::open((directory / name).c_str(), O_RDONLY | O_CLOEXEC));
   REQUIRE(file);
   // Only what is on the disk can be let go of.
   REQUIRE(::fsync(file.get()) == 0);
   REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED) == 0);
-  return folder / name;
+  return directory / name;
 }
 
-// Where the launcher mounted something below `folder`, unmounts it.
-void unmount_below(const fs::path& folder) {
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+// Where the launcher mounted something below `directory`, unmounts it.
+void unmount_below(const fs::path& directory) {
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
     if (!pyram::test::is_mounted(entry.path())) continue;
     const auto unmounted =
         pyram::run({.arguments = {program("pyram-mount"), "--unmount", entry.path().native()}});
@@ -165,14 +165,14 @@ TEST_CASE("a warm start takes no more page faults than recorded") {
 TEST_CASE("the launcher executes no more instructions than recorded") {
   PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
   if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
-  const TemporaryFolder folder;
-  fs::permissions(folder.path(), fs::perms::owner_all);
-  const std::string runtime = "XDG_RUNTIME_DIR=" + folder.path().native();
+  const TemporaryDirectory directory;
+  fs::permissions(directory.path(), fs::perms::owner_all);
+  const std::string runtime = "XDG_RUNTIME_DIR=" + directory.path().native();
   const std::string image = "PYRAM_IMAGE=" + default_image().native();
   const std::vector<std::string> environment{"PATH=/usr/bin:/bin", "HOME=/nonexistent", runtime,
                                              image, "PYRAM_IDLE_TIMEOUT=1"};
   // Holds the mount busy, so that the counted start finds it.
-  const auto counted = folder / "callgrind";
+  const auto counted = directory / "callgrind";
   const std::string script =
       "import subprocess, sys\n"
       "sys.exit(subprocess.call(sys.argv[1:]))\n";
@@ -181,7 +181,7 @@ TEST_CASE("the launcher executes no more instructions than recorded") {
                                 "--callgrind-out-file=" + counted.native(), "--dump-before=execve",
                                 program("pyram"), "-c", "pass"},
                   .environment = environment});
-  unmount_below(folder.path());
+  unmount_below(directory.path());
   INFO(outcome.errors);
   REQUIRE(outcome.status == 0);
   // Recorded when a static program of gcc 13 sorted its unwinding tables before main.
@@ -189,21 +189,21 @@ TEST_CASE("the launcher executes no more instructions than recorded") {
                             : "launcher, warm, gcc 13 or newer: instructions",
               // The dump before execve: what was executed of the launcher, from its first
               // instruction on.
-              instructions(folder / "callgrind.1"));
+              instructions(directory / "callgrind.1"));
 }
 
 TEST_CASE("a mount executes no more instructions than recorded") {
   PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
   if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
   if (__GNUC__ >= 13) PYRAM_SKIP("recorded with gcc 12");
-  const TemporaryFolder folder;
-  const auto counted = folder / "callgrind";
-  fs::create_directory(folder / "mount");
+  const TemporaryDirectory directory;
+  const auto counted = directory / "callgrind";
+  fs::create_directory(directory / "mount");
   // One process, from the first instruction to the end of an unused mount.
   const auto outcome = pyram::run(
       {.arguments = {"valgrind", "--tool=callgrind", "--callgrind-out-file=" + counted.native(),
                      program("pyram-mount"), "-f", "-o", "nosupervisor,noconfine", "--prefetch",
-                     "none", "--idle-timeout", "1", default_image(), folder / "mount"}});
+                     "none", "--idle-timeout", "1", default_image(), directory / "mount"}});
   INFO(outcome.errors);
   REQUIRE(outcome.status == 0);
   check_count("mount: instructions", instructions(counted));
@@ -213,8 +213,8 @@ TEST_CASE("a failing start executes no more instructions than recorded") {
   PYRAM_SKIP_WITH_SANITIZERS("valgrind runs no program that has one");
   if (PYRAM_TEST_STATIC == 0) PYRAM_SKIP("recorded of a static program");
   if (!pyram::find_program("valgrind")) PYRAM_SKIP("valgrind is not installed");
-  const TemporaryFolder folder;
-  const auto counted = folder / "callgrind";
+  const TemporaryDirectory directory;
+  const auto counted = directory / "callgrind";
   // An unwinder without a sorted table of the program makes one for the first exception: millions.
   const auto outcome = pyram::run(
       {.arguments = {"valgrind", "--tool=callgrind", "--callgrind-out-file=" + counted.native(),
@@ -228,16 +228,16 @@ TEST_CASE("a failing start executes no more instructions than recorded") {
 TEST_CASE("a cold start reads little of our programs") {
   PYRAM_SKIP_WITH_SANITIZERS("these programs are not laid out for it");
   if (PYRAM_TEST_STATIC == 0) PYRAM_SKIP("only static programs are laid out for it");
-  const TemporaryFolder folder;
-  const std::vector<fs::path> programs{cold_copy("pyram", folder.path()),
-                                       cold_copy("pyram-mount", folder.path())};
+  const TemporaryDirectory directory;
+  const std::vector<fs::path> programs{cold_copy("pyram", directory.path()),
+                                       cold_copy("pyram-mount", directory.path())};
   for (const fs::path& path : programs) {
     if (cached_pages(path) > 0) {
-      PYRAM_SKIP("the file system of " + folder.path().native() +
+      PYRAM_SKIP("the file system of " + directory.path().native() +
                  " keeps files in memory: nothing is read cold there");
     }
   }
-  const fs::path runtime = folder / "run";
+  const fs::path runtime = directory / "run";
   fs::create_directory(runtime);
   fs::permissions(runtime, fs::perms::owner_all);
   const auto outcome = pyram::run(

@@ -56,8 +56,8 @@ struct Attempt {
 
 TEST_CASE("a confined process is refused everything that serving does not need") {
   PYRAM_SKIP_WITH_SANITIZERS("such a worker is not confined");
-  const TemporaryFolder folder;
-  const std::string file = folder / "file";
+  const TemporaryDirectory directory;
+  const std::string file = directory / "file";
   pyram::write_file(file, "text");
   static const std::array<const char*, 2> kArguments = {"/bin/true", nullptr};
   const std::vector<Attempt> attempts = {
@@ -78,7 +78,7 @@ TEST_CASE("a confined process is refused everything that serving does not need")
          struct stat s {};
          return ::fstatat(AT_FDCWD, file.c_str(), &s, AT_EMPTY_PATH);
        }},
-      {"make a folder", [&] { return ::mkdir((file + "4").c_str(), 0700); }},
+      {"make a directory", [&] { return ::mkdir((file + "4").c_str(), 0700); }},
       {"make a socket", [] { return ::socket(AF_INET, SOCK_STREAM, 0); }},
       {"make a local socket", [] { return ::socket(AF_UNIX, SOCK_STREAM, 0); }},
       {"make a pipe",
@@ -140,9 +140,9 @@ TEST_CASE("Landlock alone keeps files away, and no capability is left") {
 
 TEST_CASE("a confined process can do what serving needs") {
   PYRAM_SKIP_WITH_SANITIZERS("such a worker is not confined");
-  const TemporaryFolder folder;
-  pyram::write_file(folder / "file", std::string(100'000, 'x'));
-  const pyram::UniqueFd file(::open((folder / "file").c_str(), O_RDONLY | O_CLOEXEC));
+  const TemporaryDirectory directory;
+  pyram::write_file(directory / "file", std::string(100'000, 'x'));
+  const pyram::UniqueFd file(::open((directory / "file").c_str(), O_RDONLY | O_CLOEXEC));
   CHECK(confined([&] {
           std::vector<std::byte> bytes(100'000);
           if (pyram::pread_full(file.get(), bytes, 0) != bytes.size()) return 1;
@@ -165,11 +165,11 @@ TEST_CASE("a confined process can do what serving needs") {
 
 TEST_CASE("a worker is confined, its supervisor can still unmount") {
   PYRAM_SKIP_WITH_SANITIZERS("such a worker is not confined");
-  const TemporaryFolder folder;
-  pyram::write_file(folder / "file", "text");
-  fs::create_directory(folder / "tree");
-  pyram::write_file(folder / "tree/file", "text");
-  Mount mount(make_image(folder / "tree", folder / "image.sqfs"));
+  const TemporaryDirectory directory;
+  pyram::write_file(directory / "file", "text");
+  fs::create_directory(directory / "tree");
+  pyram::write_file(directory / "tree/file", "text");
+  Mount mount(make_image(directory / "tree", directory / "image.sqfs"));
   const std::string status =
       pyram::read_file("/proc/" + std::to_string(mount.worker()) + "/status");
   for (const char* line : {"CapEff:\t0000000000000000\n", "CapPrm:\t0000000000000000\n",

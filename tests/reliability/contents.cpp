@@ -47,23 +47,24 @@ std::string contents_of(const Image& image) {
 std::string contents_of(const Image& image, ExtentMapper& reader) {
   std::ostringstream out;
   out.exceptions(std::ios::badbit);
-  std::vector<std::pair<InodeRef, std::string>> folders = {{image.root(), "/"}};
-  while (!folders.empty()) {
-    const auto [folder, path] = std::move(folders.back());
-    folders.pop_back();
-    if (const auto parent = image.parent(folder)) out << "parent " << parent->value << '\n';
-    ListingCursor listing = image.open_listing(folder);
+  std::vector<std::pair<InodeRef, std::string>> directories = {{image.root(), "/"}};
+  while (!directories.empty()) {
+    const auto [directory, path] = std::move(directories.back());
+    directories.pop_back();
+    if (const auto parent = image.parent(directory)) out << "parent " << parent->value << '\n';
+    ListingCursor listing = image.open_listing(directory);
     while (const auto entry = Image::next_entry(listing)) {
       const Attributes attributes = image.attributes(entry->inode);
       out << path << entry->name << ' ' << attributes.mode << ' ' << attributes.uid << ' '
           << attributes.gid << ' ' << attributes.size << ' ' << attributes.mtime << ' '
           << attributes.nlink << ' ' << attributes.inode_number << ' ' << attributes.device << '\n';
-      const auto found = image.lookup(folder, entry->name);
+      const auto found = image.lookup(directory, entry->name);
       if (!found || !(found->inode == entry->inode)) out << "differs when looked up\n";
       for (const std::string& name : image.xattr_names(entry->inode)) {
         out << name << '=' << image.xattr(entry->inode, name).value_or("none") << '\n';
       }
-      if (S_ISDIR(attributes.mode)) folders.emplace_back(entry->inode, path + entry->name + '/');
+      if (S_ISDIR(attributes.mode))
+        directories.emplace_back(entry->inode, path + entry->name + '/');
       if (S_ISLNK(attributes.mode)) out << image.link_target(entry->inode) << '\n';
       if (S_ISREG(attributes.mode)) add_file(out, reader, entry->inode);
     }
@@ -81,8 +82,8 @@ void append_merkle_tree(const fs::path& image) {
   REQUIRE(outcome.ok());
 }
 
-fs::path make_sealed_image(const fs::path& folder) {
-  const fs::path tree = folder / "tree";
+fs::path make_sealed_image(const fs::path& directory) {
+  const fs::path tree = directory / "tree";
   make_files(tree / "data", 3, 40'000);
   fs::create_directories(tree / "names");
   for (int i = 0; i < 30; ++i) {
@@ -94,7 +95,7 @@ fs::path make_sealed_image(const fs::path& folder) {
   // Whether the system keeps it is its affair: then this part of the format is tested elsewhere.
   static_cast<void>(::setxattr((tree / "data/file-0").c_str(), "user.pyram", "value", 5, 0));
   const fs::path image =
-      make_image(tree, folder / "image.sqfs", {"-noI", "-noD", "-noF", "-noX", "-b", "16K"});
+      make_image(tree, directory / "image.sqfs", {"-noI", "-noD", "-noF", "-noX", "-b", "16K"});
   append_merkle_tree(image);
   return image;
 }

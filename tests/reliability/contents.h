@@ -16,9 +16,9 @@ namespace pyram::test {
 [[nodiscard]] std::string contents_of(const Image& image, ExtentMapper& reader);
 
 // A small image with something of everything that an image can hold, none of it compressed: a
-// changed byte is then not found out by a decompressor. Made in `folder`, which holds its tree
+// changed byte is then not found out by a decompressor. Made in `directory`, which holds its tree
 // afterwards, and sealed by pyram-image with a Merkle tree.
-[[nodiscard]] std::filesystem::path make_sealed_image(const std::filesystem::path& folder);
+[[nodiscard]] std::filesystem::path make_sealed_image(const std::filesystem::path& directory);
 
 // Puts a Merkle tree behind an image.
 void append_merkle_tree(const std::filesystem::path& image);

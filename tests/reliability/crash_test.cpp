@@ -29,14 +29,14 @@ constexpr int kFiles = 16;
 constexpr std::size_t kFileSize = std::size_t{1} << 20;
 constexpr int kReaders = 8;
 
-fs::path image_of_files(const TemporaryFolder& folder) {
-  make_files(folder / "tree", kFiles, kFileSize);
-  return make_image(folder / "tree", folder / "files.sqfs");
+fs::path image_of_files(const TemporaryDirectory& directory) {
+  make_files(directory / "tree", kFiles, kFileSize);
+  return make_image(directory / "tree", directory / "files.sqfs");
 }
 
 // A value of the status, asked without another process. Throws Error where nobody answers.
-pid_t process_in_status(const fs::path& folder, const std::string& name) {
-  const std::string text = '\n' + pyram::query_status(folder);
+pid_t process_in_status(const fs::path& directory, const std::string& name) {
+  const std::string text = '\n' + pyram::query_status(directory);
   const std::string key = '\n' + name + '=';
   const std::size_t at = text.find(key);
   REQUIRE(at != std::string::npos);
@@ -44,12 +44,12 @@ pid_t process_in_status(const fs::path& folder, const std::string& name) {
 }
 
 // Sends `signal` to the worker `times` times, each time to a new one.
-void end_workers(const fs::path& folder, int times, int signal) {
+void end_workers(const fs::path& directory, int times, int signal) {
   for (int i = 0; i < times; ++i) {
     // As often as is asked for, and no oftener: one that dies at once, five times, is given up.
     constexpr int kMilliseconds = 200;
     ::poll(nullptr, 0, kMilliseconds);
-    const pid_t worker = process_in_status(folder, "worker_pid");
+    const pid_t worker = process_in_status(directory, "worker_pid");
     REQUIRE(::kill(worker, signal) == 0);
     wait_for_end(worker);
   }
@@ -68,22 +68,22 @@ Outcome pyram_mount(std::vector<std::string> arguments) {
 
 TEST_CASE("readers notice nothing while the worker is killed every 200 ms") {
   const auto by = GENERATE(Mount::By::kUs, Mount::By::kUser);
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder), {}, by);
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory), {}, by);
   if (by == Mount::By::kUser && running_as_root()) {
     // Only he may read it, so only the worker is looked at: by him.
     CHECK(mount.worker() != mount.daemon());
     const pid_t worker = mount.worker();
     REQUIRE(::kill(worker, SIGKILL) == 0);
     wait_for_end(worker);
-    CHECK(pyram::run(as_plain_user(
-                         {"cmp", (mount / "file-0").native(), (folder / "tree/file-0").native()}))
+    CHECK(pyram::run(as_plain_user({"cmp", (mount / "file-0").native(),
+                                    (directory / "tree/file-0").native()}))
               .ok());
     CHECK(mount.count("worker_restarts") == 1);
     return;
   }
   const int kills = 20 * length_factor();
-  Readers readers(folder / "tree", mount.path(), kReaders);
+  Readers readers(directory / "tree", mount.path(), kReaders);
   end_workers(mount.path(), kills, SIGKILL);
   readers.wait_for_reads(100);
   readers.stop();
@@ -96,9 +96,9 @@ TEST_CASE("readers notice nothing while the worker is killed every 200 ms") {
 }
 
 TEST_CASE("what signals its caller ignores and blocks is nothing to the daemon") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   // As wrappers like nohup and the first processes of containers leave it. A reload wakes threads
   // by SIGUSR1.
@@ -117,7 +117,7 @@ TEST_CASE("what signals its caller ignores and blocks is nothing to the daemon")
   CHECK(mask("SigBlk:") == (bit(SIGTERM) | bit(SIGINT) | bit(SIGHUP)));
 
   end_workers(point, 1, SIGKILL);
-  CHECK(pyram::read_file(point / "file-1") == pyram::read_file(folder / "tree/file-1"));
+  CHECK(pyram::read_file(point / "file-1") == pyram::read_file(directory / "tree/file-1"));
   if (mask("SigBlk:") == (bit(SIGTERM) | bit(SIGINT) | bit(SIGHUP))) {  // It would wait for ever.
     CHECK(pyram_mount({"--reload", point.native()}).ok());
   }
@@ -131,19 +131,19 @@ TEST_CASE("whatever signal ends a worker, another one goes on") {
   for (const char* variable : {"ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"}) {
     ::setenv(variable, "handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0", 1);
   }
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder));
-  CHECK(pyram::read_file(mount / "file-1") == pyram::read_file(folder / "tree/file-1"));
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory));
+  CHECK(pyram::read_file(mount / "file-1") == pyram::read_file(directory / "tree/file-1"));
   end_workers(mount.path(), 1, signal);
-  CHECK(pyram::read_file(mount / "file-2") == pyram::read_file(folder / "tree/file-2"));
+  CHECK(pyram::read_file(mount / "file-2") == pyram::read_file(directory / "tree/file-2"));
   CHECK(mount.count("worker_restarts") == 1);
 }
 
 TEST_CASE("before Linux 6.9 requests in flight fail, and nothing else") {
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder), {"-o", "noresend"});
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory), {"-o", "noresend"});
   constexpr int kKills = 10;
-  Readers readers(folder / "tree", mount.path(), kReaders);
+  Readers readers(directory / "tree", mount.path(), kReaders);
   end_workers(mount.path(), kKills, SIGKILL);
   readers.wait_for_reads(100);
   readers.stop();
@@ -155,11 +155,11 @@ TEST_CASE("before Linux 6.9 requests in flight fail, and nothing else") {
 }
 
 TEST_CASE("a worker that dies at once again and again is given up, with a line that says so") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
-  const fs::path log = folder / "log";
+  const fs::path log = directory / "log";
   const pid_t supervisor = serve_in_foreground(image, point, log);
   std::set<pid_t> killed;
   try {
@@ -183,11 +183,11 @@ TEST_CASE("a worker that dies at once again and again is given up, with a line t
 
 TEST_CASE("a worker that was stopped goes on, or is replaced, and readers get their bytes") {
   const int then = GENERATE(SIGCONT, SIGKILL);
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory));
   const pid_t worker = process_in_status(mount.path(), "worker_pid");
   REQUIRE(::kill(worker, SIGSTOP) == 0);
-  Readers readers(folder / "tree", mount.path(), kReaders);
+  Readers readers(directory / "tree", mount.path(), kReaders);
   REQUIRE(::kill(worker, then) == 0);
   readers.wait_for_reads(200);
   readers.stop();
@@ -196,8 +196,8 @@ TEST_CASE("a worker that was stopped goes on, or is replaced, and readers get th
 }
 
 TEST_CASE("signals that a worker gets end the whole daemon, which waits for its users") {
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory));
   const pid_t daemon = mount.daemon();
   REQUIRE(::kill(mount.worker(), SIGTERM) == 0);
   wait_for_end(daemon);
@@ -205,10 +205,10 @@ TEST_CASE("signals that a worker gets end the whole daemon, which waits for its 
 }
 
 TEST_CASE("without a supervisor there is one process, and it serves and ends as well") {
-  const TemporaryFolder folder;
-  Mount mount(image_of_files(folder), {"-o", "nosupervisor"});
+  const TemporaryDirectory directory;
+  Mount mount(image_of_files(directory), {"-o", "nosupervisor"});
   CHECK(mount.worker() == mount.daemon());
-  CHECK(pyram::read_file(mount / "file-3") == pyram::read_file(folder / "tree/file-3"));
+  CHECK(pyram::read_file(mount / "file-3") == pyram::read_file(directory / "tree/file-3"));
   CHECK(first_line(pyram_mount({"--reload", mount.path().native()}))
             .ends_with("it runs without a supervisor"));
   mount.unmount();
@@ -216,8 +216,8 @@ TEST_CASE("without a supervisor there is one process, and it serves and ends as 
 
 TEST_CASE("the supervisor is small") {
   PYRAM_SKIP_WITH_SANITIZERS("their memory is in every process");
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory));
   const pid_t daemon = mount.daemon();
   std::size_t threads = 0;
   for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(daemon) + "/task")) {
@@ -234,10 +234,10 @@ TEST_CASE("the supervisor is small") {
 
 TEST_CASE("a reload is noticed by nobody") {
   const std::string option = GENERATE("ro", "noresend");
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder), {"-o", option});
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory), {"-o", option});
   constexpr int kReloads = 20;
-  Readers readers(folder / "tree", mount.path(), kReaders);
+  Readers readers(directory / "tree", mount.path(), kReaders);
   std::set<pid_t> workers;
   for (int i = 0; i < kReloads; ++i) {
     readers.wait_for_reads(10);
@@ -255,11 +255,11 @@ TEST_CASE("a reload is noticed by nobody") {
 }
 
 TEST_CASE("a reload takes the program that is on disk now, and without one nothing changes") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
-  const fs::path copy = folder / "pyram-mount";
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  const fs::path copy = directory / "pyram-mount";
   fs::copy(program("pyram-mount"), copy);
-  const fs::path point = folder / "mount";
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   // Only root may look into a confined process.
   REQUIRE(
@@ -272,8 +272,8 @@ TEST_CASE("a reload takes the program that is on disk now, and without one nothi
     return status.st_ino;
   };
   const ino_t first = program_of_worker();
-  fs::copy(program("pyram-mount"), folder / "new");
-  fs::rename(folder / "new", copy);
+  fs::copy(program("pyram-mount"), directory / "new");
+  fs::rename(directory / "new", copy);
   REQUIRE(pyram_mount({"--reload", point.native()}).ok());
   const ino_t second = program_of_worker();
   struct stat status {};
@@ -288,20 +288,20 @@ TEST_CASE("a reload takes the program that is on disk now, and without one nothi
   CHECK(outcome.status == static_cast<int>(pyram::ExitCode::kFailed));
   CHECK(outcome.errors.find(copy.native()) != std::string::npos);
   CHECK(process_in_status(point, "worker_pid") == worker);
-  CHECK(pyram::read_file(point / "file-4") == pyram::read_file(folder / "tree/file-4"));
+  CHECK(pyram::read_file(point / "file-4") == pyram::read_file(directory / "tree/file-4"));
   // And a crash needs no program on disk.
   end_workers(point, 1, SIGKILL);
-  CHECK(pyram::read_file(point / "file-5") == pyram::read_file(folder / "tree/file-5"));
+  CHECK(pyram::read_file(point / "file-5") == pyram::read_file(directory / "tree/file-5"));
   CHECK(pyram_mount({"--unmount", point.native()}).ok());
 }
 
 TEST_CASE("a worker that dies or is replaced while it reads ahead holds nobody up") {
   const bool crash = GENERATE(true, false);
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   for (int i = 0; i < 15; ++i) {
     Mount mount(image, {"--prefetch", "all"});
-    Readers readers(folder / "tree", mount.path(), kReaders);
+    Readers readers(directory / "tree", mount.path(), kReaders);
     readers.wait_for_reads(static_cast<std::uint64_t>(i));
     if (crash) {
       const pid_t worker = process_in_status(mount.path(), "worker_pid");

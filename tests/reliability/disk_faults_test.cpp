@@ -93,10 +93,10 @@ Seen look_at_all(const fs::path& expected, const fs::path& found) {
 TEST_CASE("whichever read of an image fails, what is read is right or an error") {
   const bool verified = GENERATE(false, true);
   const auto verify = verified ? Image::Verify::kYes : Image::Verify::kNo;
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
   const std::string expected = contents_of(*Image::open(image));
-  FaultyFile file(image, folder / "disk");
+  FaultyFile file(image, directory / "disk");
   CHECK(contents_of(*Image::open(file.path(), 0, verify)) == expected);
   const int reads = file.reads();
   REQUIRE(reads > 20);
@@ -139,16 +139,16 @@ TEST_CASE("whichever read of an image fails, what is read is right or an error")
 }
 
 TEST_CASE("whichever read of a mounted image fails, programs get an error, and only once") {
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
-  FaultyFile file(image, folder / "disk");
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
+  FaultyFile file(image, directory / "disk");
   const auto options = std::vector<std::string>{"--prefetch", "none"};
   const int before = file.reads();
   { const Mount mount(file.path(), options); }
   const int of_mount = file.reads() - before;
   {
     const Mount mount(file.path(), options);
-    const Seen seen = look_at_all(folder / "tree", mount.path());
+    const Seen seen = look_at_all(directory / "tree", mount.path());
     CHECK(seen.right > 30);
     CHECK(seen.wrong == 0);
     CHECK(seen.errors.empty());
@@ -162,7 +162,7 @@ TEST_CASE("whichever read of a mounted image fails, programs get an error, and o
     const Mount mount(file.path(), options);
     // Twice: of what the kernel reads ahead in vain it asks again when a program wants it.
     file.fail(i % 2 == 0 ? EIO : ENOENT, i, 2);
-    const Seen during = look_at_all(folder / "tree", mount.path());
+    const Seen during = look_at_all(directory / "tree", mount.path());
     if (file.heal() > 0) ++failed;
     CHECK(during.wrong == 0);
     for (const auto& [number, count] : during.errors) {
@@ -170,7 +170,7 @@ TEST_CASE("whichever read of a mounted image fails, programs get an error, and o
       errors += count;
     }
     // Neither the kernel nor we remember it.
-    const Seen after = look_at_all(folder / "tree", mount.path());
+    const Seen after = look_at_all(directory / "tree", mount.path());
     CHECK(after.wrong == 0);
     CHECK(after.errors.empty());
     CHECK(mount.count("worker_restarts") == 0);
@@ -181,29 +181,29 @@ TEST_CASE("whichever read of a mounted image fails, programs get an error, and o
 }
 
 TEST_CASE("a disk that is gone for a while is errors for that time, and no longer") {
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
-  FaultyFile file(image, folder / "disk");
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
+  FaultyFile file(image, directory / "disk");
   const Mount mount(file.path(), {"--prefetch", "none"});
   constexpr int kForEver = 1 << 30;
   file.fail(EIO, 0, kForEver);
-  const Seen during = look_at_all(folder / "tree", mount.path());
+  const Seen during = look_at_all(directory / "tree", mount.path());
   CHECK(during.wrong == 0);
   CHECK_FALSE(during.errors.empty());
   CHECK(during.errors.begin()->first == EIO);
   CHECK(during.errors.size() == 1);
   CHECK(file.heal() > 0);
-  const Seen after = look_at_all(folder / "tree", mount.path());
+  const Seen after = look_at_all(directory / "tree", mount.path());
   CHECK(after.wrong == 0);
   CHECK(after.errors.empty());
   CHECK(mount.count("worker_restarts") == 0);
 }
 
 TEST_CASE("a mount of an image that can't be read is refused, whichever read it is") {
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
-  FaultyFile file(image, folder / "disk");
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
+  FaultyFile file(image, directory / "disk");
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   const auto mount = [&] {
     return pyram::run({.arguments = {program("pyram-mount"), "--verify", "--prefetch", "none",
@@ -237,8 +237,8 @@ TEST_CASE("a mount of an image that can't be read is refused, whichever read it 
 }
 
 TEST_CASE("whichever allocation fails, what is read is right or that error, and later right") {
-  const TemporaryFolder folder;
-  const auto image = Image::open(make_sealed_image(folder.path()), 0, Image::Verify::kYes);
+  const TemporaryDirectory directory;
+  const auto image = Image::open(make_sealed_image(directory.path()), 0, Image::Verify::kYes);
   pyram::Statistics statistics;
   // Two blocks, so that one that got lost would be missed.
   pyram::BlockCache cache(*image, statistics, 0, 1);
@@ -272,16 +272,17 @@ TEST_CASE("whichever allocation fails, what is read is right or that error, and 
 
 TEST_CASE("a worker without memory answers with an error, and right once there is some") {
   PYRAM_SKIP_WITH_SANITIZERS("they end a program that gets no memory");
-  const TemporaryFolder folder;
-  make_files(folder / "tree", 8, std::size_t{1} << 20);
-  const Mount mount(make_image(folder / "tree", folder / "files.sqfs"), {"--prefetch", "none"});
+  const TemporaryDirectory directory;
+  make_files(directory / "tree", 8, std::size_t{1} << 20);
+  const Mount mount(make_image(directory / "tree", directory / "files.sqfs"),
+                    {"--prefetch", "none"});
   const pid_t worker = mount.worker();
   struct rlimit before {};
   REQUIRE(::prlimit(worker, RLIMIT_AS, nullptr, &before) == 0);
   // Not a page more than it has, of any kind.
   const struct rlimit none = {1, before.rlim_max};
   REQUIRE(::prlimit(worker, RLIMIT_AS, &none, nullptr) == 0);
-  const Seen during = look_at_all(folder / "tree", mount.path());
+  const Seen during = look_at_all(directory / "tree", mount.path());
   CHECK(during.wrong == 0);
   REQUIRE(during.errors.size() == 1);
   CHECK(during.errors.begin()->first == ENOMEM);
@@ -289,7 +290,7 @@ TEST_CASE("a worker without memory answers with an error, and right once there i
               during.errors.begin()->second);
   REQUIRE(::prlimit(worker, RLIMIT_AS, &before, nullptr) == 0);
   CHECK(mount.worker() == worker);
-  const Seen after = look_at_all(folder / "tree", mount.path());
+  const Seen after = look_at_all(directory / "tree", mount.path());
   CHECK(after.wrong == 0);
   CHECK(after.errors.empty());
 }

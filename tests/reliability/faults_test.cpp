@@ -29,9 +29,9 @@ namespace {
 
 constexpr std::size_t kFileSize = std::size_t{1} << 20;
 
-fs::path image_of_files(const TemporaryFolder& folder) {
-  make_files(folder / "tree", 8, kFileSize);
-  return make_image(folder / "tree", folder / "files.sqfs");
+fs::path image_of_files(const TemporaryDirectory& directory) {
+  make_files(directory / "tree", 8, kFileSize);
+  return make_image(directory / "tree", directory / "files.sqfs");
 }
 
 void forget_pages(const fs::path& file) {
@@ -56,9 +56,9 @@ std::set<pid_t> processes_with(const std::string& word) {
 }  // namespace
 
 TEST_CASE("mounting and unmounting many times leaves nothing behind") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   const int times = 100 * length_factor();
   for (int i = 0; i < times; ++i) {
@@ -76,7 +76,7 @@ TEST_CASE("mounting and unmounting many times leaves nothing behind") {
   for (const pid_t process : processes_with(point.native())) wait_for_end(process);
   CHECK(processes_with(point.native()).empty());
   std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder.path())) {
+  for (const auto& entry : fs::directory_iterator(directory.path())) {
     names.insert(entry.path().filename());
   }
   CHECK(names == std::set<std::string>{"tree", "files.sqfs", "mount"});
@@ -87,9 +87,9 @@ TEST_CASE("mounting and unmounting many times leaves nothing behind") {
 }
 
 TEST_CASE("a daemon holds as many descriptors after many reads and crashes as before") {
-  const TemporaryFolder folder;
+  const TemporaryDirectory directory;
   // Only root may look into a confined process.
-  const Mount mount(image_of_files(folder), {"-o", "noconfine"});
+  const Mount mount(image_of_files(directory), {"-o", "noconfine"});
   const auto descriptors = [](pid_t process) {
     std::size_t count = 0;
     for ([[maybe_unused]] const auto& entry :
@@ -107,7 +107,7 @@ TEST_CASE("a daemon holds as many descriptors after many reads and crashes as be
     CHECK(error_of_reading(mount / ("file-" + std::to_string(i))) == 0);
   }
   const std::size_t of_worker = descriptors(mount.worker());
-  Readers readers(folder / "tree", mount.path(), 4);
+  Readers readers(directory / "tree", mount.path(), 4);
   readers.wait_for_reads(500);
   readers.stop();
   CHECK(descriptors(daemon) == of_daemon);
@@ -115,8 +115,8 @@ TEST_CASE("a daemon holds as many descriptors after many reads and crashes as be
 }
 
 TEST_CASE("readers that are killed in the middle of a read disturb nobody") {
-  const TemporaryFolder folder;
-  Mount mount(image_of_files(folder));
+  const TemporaryDirectory directory;
+  Mount mount(image_of_files(directory));
   const fs::path file = mount / "file-1";
   for (int i = 0; i < 30; ++i) {
     auto [output, input] = pyram::make_pipe();
@@ -137,14 +137,14 @@ TEST_CASE("readers that are killed in the middle of a read disturb nobody") {
     REQUIRE(::waitpid(reader, nullptr, 0) == reader);
   }
   forget_pages(file);
-  CHECK(pyram::read_file(file) == pyram::read_file(folder / "tree/file-1"));
+  CHECK(pyram::read_file(file) == pyram::read_file(directory / "tree/file-1"));
   mount.unmount();
 }
 
 TEST_CASE("a mount that took the place of ours is left to whoever made it") {
   if (!running_as_root()) PYRAM_SKIP("only root unmounts what another process mounted");
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   const Mount mount(image);
   const auto device = [&] {
     struct stat status {};
@@ -164,16 +164,16 @@ TEST_CASE("a mount that took the place of ours is left to whoever made it") {
   REQUIRE(::kill(daemon, SIGCONT) == 0);
   wait_for_end(daemon);
   CHECK(is_mounted(mount.path()));
-  CHECK(pyram::read_file(mount / "file-0") == pyram::read_file(folder / "tree/file-0"));
+  CHECK(pyram::read_file(mount / "file-0") == pyram::read_file(directory / "tree/file-0"));
   if (!same_number) PYRAM_SKIP("the kernel gave the new mount another number");
 }
 
 TEST_CASE("a supervisor that was stopped holds nobody up, and goes on") {
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory));
   const pid_t daemon = mount.daemon();
   const pid_t worker = mount.worker();
-  Readers readers(folder / "tree", mount.path(), 4);
+  Readers readers(directory / "tree", mount.path(), 4);
   REQUIRE(::kill(daemon, SIGSTOP) == 0);
   readers.wait_for_reads(500);
   // A worker that dies meanwhile is replaced as soon as there is somebody to do it.
@@ -188,10 +188,10 @@ TEST_CASE("a supervisor that was stopped holds nobody up, and goes on") {
 
 TEST_CASE("a mount for everybody is made where nothing can be written to /run") {
   if (!running_as_root()) PYRAM_SKIP("a mount for everybody is root's");
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
-  fs::create_directory(folder / "mount");
-  // One inode, its root: no folder and no link can be made.
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  fs::create_directory(directory / "mount");
+  // One inode, its root: no directory and no link can be made.
   const Outcome outcome = pyram::run(
       {.arguments = {"unshare", "--mount", "--propagation", "private", "sh", "-ec",
                      "mount -t tmpfs -o nr_inodes=1 none /run\n"
@@ -199,37 +199,37 @@ TEST_CASE("a mount for everybody is made where nothing can be written to /run") 
                      "\"$1\" -o allow_other \"$2\" \"$3/mount\"\n"
                      "cmp \"$3/mount/file-0\" \"$3/tree/file-0\"\n"
                      "\"$1\" --unmount \"$3/mount\"\n",
-                     "sh", program("pyram-mount"), image.native(), folder.path().native()}});
+                     "sh", program("pyram-mount"), image.native(), directory.path().native()}});
   INFO(outcome.errors);
   CHECK(outcome.ok());
 }
 
 TEST_CASE("an image that is deleted or replaced while mounted is served as it was") {
   const bool replaced = GENERATE(false, true);
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   const Mount mount(image);
   if (replaced) {
-    pyram::write_file(folder / "other", "not an image");
-    fs::rename(folder / "other", image);
+    pyram::write_file(directory / "other", "not an image");
+    fs::rename(directory / "other", image);
   } else {
     fs::remove(image);
   }
-  CHECK(pyram::read_file(mount / "file-0") == pyram::read_file(folder / "tree/file-0"));
+  CHECK(pyram::read_file(mount / "file-0") == pyram::read_file(directory / "tree/file-0"));
   // Also by a worker that was not there before, or that is another program.
   const pid_t worker = mount.worker();
   REQUIRE(::kill(worker, SIGKILL) == 0);
   wait_for_end(worker);
-  CHECK(pyram::read_file(mount / "file-1") == pyram::read_file(folder / "tree/file-1"));
+  CHECK(pyram::read_file(mount / "file-1") == pyram::read_file(directory / "tree/file-1"));
   CHECK(
       pyram::run({.arguments = {program("pyram-mount"), "--reload", mount.path().native()}}).ok());
-  CHECK(pyram::read_file(mount / "file-2") == pyram::read_file(folder / "tree/file-2"));
+  CHECK(pyram::read_file(mount / "file-2") == pyram::read_file(directory / "tree/file-2"));
 }
 
 TEST_CASE(
     "of an image that is truncated while mounted, what is gone is an error, the rest is there") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   const Mount mount(image);
   // The tables lie at the end and are known by now; then half of the files' data goes.
   for (int i = 0; i < 8; ++i) {
@@ -242,7 +242,7 @@ TEST_CASE(
     const std::string name = "file-" + std::to_string(i);
     const int error = error_of_reading(mount / name);
     if (error == 0) {
-      CHECK(pyram::read_file(mount / name) == pyram::read_file(folder / "tree" / name));
+      CHECK(pyram::read_file(mount / name) == pyram::read_file(directory / "tree" / name));
       ++whole;
     } else {
       CHECK(error == EIO);
@@ -256,8 +256,8 @@ TEST_CASE(
 
 TEST_CASE("nobody but its owner reads, ends or reloads a user's mount") {
   if (!running_as_root()) PYRAM_SKIP("two users are needed, and only root can be both");
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder), {}, Mount::By::kUser);
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory), {}, Mount::By::kUser);
   const auto as_other = [](std::vector<std::string> words) {
     const std::string id = std::to_string(kOtherUser);
     words.insert(words.begin(), {"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups",
@@ -274,7 +274,7 @@ TEST_CASE("nobody but its owner reads, ends or reloads a user's mount") {
   for (const pid_t process : {mount.daemon(), mount.worker()}) {
     CHECK_FALSE(as_other({"sh", "-c", "kill -9 " + std::to_string(process)}).ok());
   }
-  // Not even root, who didn't mount it: so it is FUSE that keeps him out, and not the folder's
+  // Not even root, who didn't mount it: so it is FUSE that keeps him out, and not the directory's
   // mode.
   CHECK(error_of_reading(mount / "file-0") == EACCES);
   CHECK(pyram::run(as_plain_user({"cat", (mount / "file-0").native()})).ok());
@@ -282,10 +282,10 @@ TEST_CASE("nobody but its owner reads, ends or reloads a user's mount") {
 
 TEST_CASE("a mount for everybody is read by everybody, and reloaded by its owner only") {
   if (!running_as_root()) PYRAM_SKIP("a mount for everybody is root's");
-  const TemporaryFolder folder;
-  const Mount mount(image_of_files(folder), {"-o", "allow_other"});
+  const TemporaryDirectory directory;
+  const Mount mount(image_of_files(directory), {"-o", "allow_other"});
   const std::string point = mount.path().native();
-  CHECK(pyram::run(as_plain_user({"cmp", point + "/file-0", (folder / "tree/file-0").native()}))
+  CHECK(pyram::run(as_plain_user({"cmp", point + "/file-0", (directory / "tree/file-0").native()}))
             .ok());
   CHECK(pyram::run(as_plain_user({program("pyram-mount"), "--status", point})).ok());
   const Outcome refused = pyram::run(as_plain_user({program("pyram-mount"), "--reload", point}));

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 struct FaultyFile::Server {
   UniqueFd content;
-  fs::path folder;
+  fs::path directory;
   fuse* session = nullptr;
   std::thread thread;
 
@@ -74,11 +74,11 @@ struct FaultyFile::Server {
   }
 };
 
-FaultyFile::FaultyFile(const fs::path& content, const fs::path& folder)
+FaultyFile::FaultyFile(const fs::path& content, const fs::path& directory)
     : server_(std::make_unique<Server>()) {
   server_->content.reset(::open(content.c_str(), O_RDONLY | O_CLOEXEC));
-  server_->folder = folder;
-  fs::create_directories(folder);
+  server_->directory = directory;
+  fs::create_directories(directory);
   static constexpr fuse_operations kOperations = [] {
     fuse_operations operations{};
     operations.getattr = &Server::get_attributes;
@@ -92,22 +92,22 @@ FaultyFile::FaultyFile(const fs::path& content, const fs::path& folder)
   server_->session = ::fuse_new(&arguments, &kOperations, sizeof(kOperations), server_.get());
   ::fuse_opt_free_args(&arguments);
   REQUIRE(server_->session != nullptr);
-  REQUIRE(::fuse_mount(server_->session, folder.c_str()) == 0);
+  REQUIRE(::fuse_mount(server_->session, directory.c_str()) == 0);
   server_->thread = std::thread([raw = server_.get()] { ::fuse_loop(raw->session); });
 }
 
 FaultyFile::~FaultyFile() {
   // The loop ends when the kernel says that the mount is gone; by force, whoever has it open.
-  if (::umount2(server_->folder.c_str(), MNT_FORCE | MNT_DETACH) != 0) {
+  if (::umount2(server_->directory.c_str(), MNT_FORCE | MNT_DETACH) != 0) {
     static_cast<void>(
-        pyram::run({.arguments = {"fusermount3", "-u", "-z", server_->folder.native()}}));
+        pyram::run({.arguments = {"fusermount3", "-u", "-z", server_->directory.native()}}));
   }
   server_->thread.join();
   ::fuse_unmount(server_->session);
   ::fuse_destroy(server_->session);
 }
 
-fs::path FaultyFile::path() const { return server_->folder / "image"; }
+fs::path FaultyFile::path() const { return server_->directory / "image"; }
 
 void FaultyFile::fail(int fault, int skipped, int count) {
   const std::lock_guard lock(server_->mutex);

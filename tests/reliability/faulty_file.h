@@ -13,9 +13,9 @@ class FaultyFile {
   // In place of an errno value: half of what was asked for is given.
   static constexpr int kShortRead = 0;
 
-  // The bytes are those of `content`; `folder` is made and mounted on. Fails the test case where
+  // The bytes are those of `content`; `directory` is made and mounted on. Fails the test case where
   // that fails.
-  FaultyFile(const std::filesystem::path& content, const std::filesystem::path& folder);
+  FaultyFile(const std::filesystem::path& content, const std::filesystem::path& directory);
   // Unmounts, by force.
   ~FaultyFile();
   FaultyFile(const FaultyFile&) = delete;

@@ -18,8 +18,8 @@ namespace pyram::test {
 
 namespace fs = std::filesystem;
 
-void make_files(const fs::path& folder, int count, std::size_t size) {
-  fs::create_directories(folder);
+void make_files(const fs::path& directory, int count, std::size_t size) {
+  fs::create_directories(directory);
   std::mt19937 chance(1);
   for (int i = 0; i < count; ++i) {
     std::string content(size, '\0');
@@ -28,7 +28,7 @@ void make_files(const fs::path& folder, int count, std::size_t size) {
       const bool repeat = i % 2 == 0 && at % 4096 > 256;
       content[at] = repeat ? content[at - 256] : static_cast<char>(chance());
     }
-    write_file(folder / ("file-" + std::to_string(i)), content);
+    write_file(directory / ("file-" + std::to_string(i)), content);
   }
 }
 

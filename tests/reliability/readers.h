@@ -10,9 +10,9 @@
 
 namespace pyram::test {
 
-// `count` files of `size` bytes below `folder` (made), some of which compress well and some don't:
-// the same at every call.
-void make_files(const std::filesystem::path& folder, int count, std::size_t size);
+// `count` files of `size` bytes below `directory` (made), some of which compress well and some
+// don't: the same at every call.
+void make_files(const std::filesystem::path& directory, int count, std::size_t size);
 
 // 0, or the errno of reading the whole file.
 [[nodiscard]] int error_of_reading(const std::filesystem::path& file);
@@ -52,7 +52,7 @@ class Readers {
   std::vector<std::thread> threads_;
 };
 
-// How many times longer than usual the tests of this folder are to be: $PYRAM_TEST_LONG, or 1.
+// How many times longer than usual the tests of this directory are to be: $PYRAM_TEST_LONG, or 1.
 [[nodiscard]] int length_factor();
 
 }  // namespace pyram::test

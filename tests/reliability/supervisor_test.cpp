@@ -39,26 +39,26 @@ namespace {
 constexpr char kIdle[] = "3";
 constexpr char kText[] = "hello from the image\n";
 
-fs::path small_image(const TemporaryFolder& folder) {
-  fs::create_directories(folder / "tree");
-  pyram::write_file(folder / "tree/hello", kText);
-  pyram::write_file(folder / "tree/other", kText);
-  return make_image(folder / "tree", folder / "small.sqfs");
+fs::path small_image(const TemporaryDirectory& directory) {
+  fs::create_directories(directory / "tree");
+  pyram::write_file(directory / "tree/hello", kText);
+  pyram::write_file(directory / "tree/other", kText);
+  return make_image(directory / "tree", directory / "small.sqfs");
 }
 
 // A daemon of the plain user in the foreground, whose lines can be waited for.
 class UsersDaemon {
  public:
-  UsersDaemon(const fs::path& image, const fs::path& folder, std::vector<std::string> options)
-      : folder_(folder) {
-    fs::create_directory(folder);
-    give_to_plain_user(folder);
+  UsersDaemon(const fs::path& image, const fs::path& directory, std::vector<std::string> options)
+      : directory_(directory) {
+    fs::create_directory(directory);
+    give_to_plain_user(directory);
     auto [ready, tell] = pyram::make_pipe();
     auto [lines, log] = pyram::make_pipe();
     constexpr int kReadyFd = 3;
     options.insert(options.begin(),
                    {program("pyram-mount"), "-f", "--ready-fd", std::to_string(kReadyFd)});
-    options.insert(options.end(), {image.native(), folder.native()});
+    options.insert(options.end(), {image.native(), directory.native()});
     const std::vector<std::string> words = as_plain_user(std::move(options)).arguments;
     process_.emplace(
         pyram::Child::start({.arguments = words,
@@ -74,7 +74,7 @@ class UsersDaemon {
 
   ~UsersDaemon() {
     process_.reset();
-    ::umount2(folder_.c_str(), MNT_DETACH);  // What a test that failed left.
+    ::umount2(directory_.c_str(), MNT_DETACH);  // What a test that failed left.
   }
   UsersDaemon(const UsersDaemon&) = delete;
   UsersDaemon& operator=(const UsersDaemon&) = delete;
@@ -102,13 +102,13 @@ class UsersDaemon {
   }
 
   [[nodiscard]] bool can_read() const {
-    return pyram::run(as_plain_user({"cat", (folder_ / "hello").native()})).output == kText;
+    return pyram::run(as_plain_user({"cat", (directory_ / "hello").native()})).output == kText;
   }
 
   [[nodiscard]] pid_t worker() const {
     const std::string status =
         pyram::run(as_plain_user({program("pyram-mount"), "--status", "--format", "prometheus",
-                                  folder_.native()}))
+                                  directory_.native()}))
             .output;
     const std::size_t at = status.find("pyram_worker_pid{");
     REQUIRE(at != std::string::npos);
@@ -125,7 +125,7 @@ class UsersDaemon {
     return limit.rlim_max == RLIM_INFINITY ? "unlimited" : std::to_string(limit.rlim_max);
   }
 
-  fs::path folder_;
+  fs::path directory_;
   std::optional<pyram::Child> process_;
   pyram::UniqueFd lines_;
   std::string said_;
@@ -186,9 +186,9 @@ class OtherNamespace {
   pid_t process_ = -1;
 };
 
-void wait_until_unmounted(const fs::path& folder) {
+void wait_until_unmounted(const fs::path& directory) {
   const pyram::UniqueFd mounts(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
-  while (is_mounted(folder)) {
+  while (is_mounted(directory)) {
     pollfd changed{mounts.get(), POLLPRI, 0};
     ::poll(&changed, 1, -1);
   }
@@ -198,39 +198,39 @@ void wait_until_unmounted(const fs::path& folder) {
 
 TEST_CASE("a supervisor that cannot unmount goes on, and tries again") {
   const bool idle = GENERATE(true, false);
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
   UsersDaemon daemon(
-      image, folder / "mount",
+      image, directory / "mount",
       idle ? std::vector<std::string>{"--idle-timeout", kIdle} : std::vector<std::string>{});
   daemon.limit_processes("1");  // No room for fusermount3.
   if (!idle) REQUIRE(::kill(daemon.process(), SIGTERM) == 0);
   CHECK(daemon.wait_for_words("fusermount3'"));
-  CHECK(is_mounted(folder / "mount"));
+  CHECK(is_mounted(directory / "mount"));
   CHECK(daemon.can_read());
   daemon.limit_processes("");
   CHECK(daemon.wait() == 0);
-  CHECK_FALSE(is_mounted(folder / "mount"));
+  CHECK_FALSE(is_mounted(directory / "mount"));
 }
 
 TEST_CASE("a supervisor that can have no worker ends when the mount is gone") {
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
-  UsersDaemon daemon(image, folder / "mount", {});
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
+  UsersDaemon daemon(image, directory / "mount", {});
   const pid_t worker = daemon.worker();
   daemon.limit_processes("1");
   REQUIRE(::kill(worker, SIGKILL) == 0);
   CHECK(daemon.wait_for_words("cannot start a worker"));
-  CHECK(pyram::run(as_plain_user({"fusermount3", "-u", (folder / "mount").native()})).ok());
+  CHECK(pyram::run(as_plain_user({"fusermount3", "-u", (directory / "mount").native()})).ok());
   CHECK(daemon.wait() == 0);
 }
 
 TEST_CASE("a worker that can have only some of its threads serves with those") {
   if (!running_as_root()) PYRAM_SKIP("the user's other processes would count");
   PYRAM_SKIP_WITH_SANITIZERS("their threads count too");
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
-  UsersDaemon daemon(image, folder / "mount", {"--threads", "32"});
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
+  UsersDaemon daemon(image, directory / "mount", {"--threads", "32"});
   const pid_t worker = daemon.worker();
   // The user's processes and threads but for the worker's, and about half of those that it wants.
   rlim_t others = 0;
@@ -253,18 +253,19 @@ TEST_CASE("a worker that can have only some of its threads serves with those") {
   CHECK(daemon.can_read());
   // It hears what it is told.
   daemon.limit_processes("");
-  CHECK(pyram::run(as_plain_user({program("pyram-mount"), "--reload", (folder / "mount").native()}))
+  CHECK(pyram::run(
+            as_plain_user({program("pyram-mount"), "--reload", (directory / "mount").native()}))
             .ok());
   CHECK(daemon.can_read());
 }
 
 TEST_CASE("who ends a daemon does not wait for copies of its mount in other namespaces") {
   if (!running_as_root()) PYRAM_SKIP("a mount namespace is for root to make");
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
   const std::string kind = GENERATE("of root", "of a user", "without a supervisor", "that records");
   const auto by = kind == "of a user" ? Mount::By::kUser : Mount::By::kUs;
-  const fs::path record = folder / "record";
+  const fs::path record = directory / "record";
   std::vector<std::string> options;
   if (kind == "without a supervisor") options = {"-o", "nosupervisor"};
   if (kind == "that records") options = {"--record", record.native()};
@@ -287,8 +288,8 @@ TEST_CASE("who ends a daemon does not wait for copies of its mount in other name
 
 TEST_CASE("an idle mount goes, and its copies in other namespaces are served") {
   if (!running_as_root()) PYRAM_SKIP("a mount namespace is for root to make");
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
   const Mount mount(image, {"--idle-timeout", kIdle});
   const pid_t daemon = mount.daemon();
   std::optional<OtherNamespace> other(std::in_place);
@@ -307,10 +308,10 @@ TEST_CASE("an idle mount goes, and its copies in other namespaces are served") {
 
 TEST_CASE("who uses a mount when its daemon is told to end is served, however often it is told") {
   if (!running_as_root()) PYRAM_SKIP("binding a mount is for root");
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder));
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory));
   const pid_t daemon = mount.daemon();
-  const fs::path bound = folder / "bound";
+  const fs::path bound = directory / "bound";
   fs::create_directory(bound);
   SECTION("by an open file") {
     // As a terminal does it: every process of the group.
@@ -322,7 +323,7 @@ TEST_CASE("who uses a mount when its daemon is told to end is served, however of
     REQUIRE(::kill(daemon, SIGTERM) == 0);
     CHECK(pyram::read_to_end(file.get(), "a file") == kText);
   }
-  SECTION("by another folder") {
+  SECTION("by another directory") {
     REQUIRE(::mount(mount.path().c_str(), bound.c_str(), nullptr, MS_BIND, nullptr) == 0);
     REQUIRE(::kill(daemon, SIGTERM) == 0);
     wait_until_unmounted(mount.path());
@@ -334,22 +335,22 @@ TEST_CASE("who uses a mount when its daemon is told to end is served, however of
 }
 
 TEST_CASE("a limit of file sizes that is too small for the daemon is named") {
-  const TemporaryFolder folder;
-  const fs::path image = small_image(folder);
-  fs::create_directory(folder / "mount");
+  const TemporaryDirectory directory;
+  const fs::path image = small_image(directory);
+  fs::create_directory(directory / "mount");
   const pyram::Outcome outcome = pyram::run(
       {.arguments = {"sh", "-c", "ulimit -f 1; exec \"$0\" \"$@\"", program("pyram-mount"),
-                     image.native(), (folder / "mount").native()}});
+                     image.native(), (directory / "mount").native()}});
   INFO(outcome.errors);
   CHECK(outcome.status == static_cast<int>(pyram::ExitCode::kFailed));
   CHECK(outcome.errors.find("raise the limit of file sizes") != std::string::npos);
-  CHECK_FALSE(is_mounted(folder / "mount"));
+  CHECK_FALSE(is_mounted(directory / "mount"));
 }
 
 TEST_CASE("only its owner and root tell a daemon what to do") {
   if (!running_as_root()) PYRAM_SKIP("another user is for root to be");
-  const TemporaryFolder folder;
-  const Mount mount(small_image(folder), {"-o", "allow_other"});
+  const TemporaryDirectory directory;
+  const Mount mount(small_image(directory), {"-o", "allow_other"});
   // What the user gets, and root.
   const auto error_of = [&](unsigned long command, bool user) {
     const pid_t child = ::fork();
@@ -372,9 +373,9 @@ TEST_CASE("only its owner and root tell a daemon what to do") {
 
 TEST_CASE("no descriptor is left where there are too few for fusermount3") {
   if (!running_as_root()) PYRAM_SKIP("the limit would be the test's own");
-  const TemporaryFolder folder;
-  fs::create_directory(folder / "mount");
-  give_to_plain_user(folder / "mount");
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "mount");
+  give_to_plain_user(directory / "mount");
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -386,7 +387,8 @@ TEST_CASE("no descriptor is left where there are too few for fusermount3") {
       ::_exit(1);
     }
     try {
-      static_cast<void>(pyram::MountPoint::mount({.folder = folder / "mount", .source = "image"}));
+      static_cast<void>(
+          pyram::MountPoint::mount({.directory = directory / "mount", .source = "image"}));
       ::_exit(2);
     } catch (const pyram::Error& error) {
       if (error.error_number() != EMFILE) ::_exit(3);

@@ -73,9 +73,9 @@ void check_refused(const fs::path& image, const fs::path& point, ExitCode code,
   CHECK_FALSE(is_mounted(point));
 }
 
-fs::path image_of_files(const TemporaryFolder& folder) {
-  make_files(folder / "tree", 8, std::size_t{1} << 20);
-  fs::path image = make_image(folder / "tree", folder / "files.sqfs");
+fs::path image_of_files(const TemporaryDirectory& directory) {
+  make_files(directory / "tree", 8, std::size_t{1} << 20);
+  fs::path image = make_image(directory / "tree", directory / "files.sqfs");
   append_merkle_tree(image);
   return image;
 }
@@ -83,8 +83,8 @@ fs::path image_of_files(const TemporaryFolder& folder) {
 }  // namespace
 
 TEST_CASE("a changed byte anywhere is found out by who verifies, and not by who doesn't") {
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
   const std::string expected = contents_of(*Image::open(image));
   CHECK(contents_of(*Image::open(image, 0, Image::Verify::kYes)) == expected);
   const std::uint64_t size = fs::file_size(image);
@@ -119,10 +119,10 @@ TEST_CASE("a changed byte anywhere is found out by who verifies, and not by who 
 }
 
 TEST_CASE("a verified mount is what was packed, and its status says so") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   const Mount mount(image, {"--verify"});
-  const Comparison comparison = compare_trees(folder / "tree", mount.path());
+  const Comparison comparison = compare_trees(directory / "tree", mount.path());
   CHECK(comparison.entries == 8);
   CHECK(comparison.differences.empty());
   CHECK(mount.status().at("verify") == "all");
@@ -131,8 +131,8 @@ TEST_CASE("a verified mount is what was packed, and its status says so") {
 }
 
 TEST_CASE("the default image is read whole, verified, as unsquashfs unpacks it") {
-  const TemporaryFolder folder;
-  const fs::path tree = folder / "tree";
+  const TemporaryDirectory directory;
+  const fs::path tree = directory / "tree";
   REQUIRE(pyram::run({.arguments = {"unsquashfs", "-no-progress", "-quiet", "-d", tree.native(),
                                     default_image().native()}})
               .ok());
@@ -148,19 +148,19 @@ TEST_CASE("the default image is read whole, verified, as unsquashfs unpacks it")
 }
 
 TEST_CASE("a changed byte of a file's data is an error of that file and of nothing else") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   const std::uint64_t place = data_of(image, "file-1") + 5000;
   flip(image, place);
 
   // Its data didn't compress, so nothing else could find out.
   {
     const Mount mount(image);
-    CHECK(pyram::read_file(mount / "file-1") != pyram::read_file(folder / "tree/file-1"));
+    CHECK(pyram::read_file(mount / "file-1") != pyram::read_file(directory / "tree/file-1"));
   }
 
-  const fs::path point = folder / "mount";
-  const fs::path log = folder / "log";
+  const fs::path point = directory / "mount";
+  const fs::path log = directory / "log";
   fs::create_directory(point);
   const pid_t daemon = serve_in_foreground(image, point, log, {"--verify"});
 
@@ -178,7 +178,7 @@ TEST_CASE("a changed byte of a file's data is an error of that file and of nothi
       if (i == 1) {
         CHECK(error_of_reading(point / name) == EIO);
       } else {
-        CHECK(pyram::read_file(point / name) == pyram::read_file(folder / "tree" / name));
+        CHECK(pyram::read_file(point / name) == pyram::read_file(directory / "tree" / name));
       }
     }
     const pyram::UniqueFd file(::open((point / "file-1").c_str(), O_RDONLY | O_CLOEXEC));
@@ -199,7 +199,7 @@ TEST_CASE("a changed byte of a file's data is an error of that file and of nothi
 
   // What failed is remembered by nobody.
   flip(image, place);
-  CHECK(pyram::read_file(point / "file-1") == pyram::read_file(folder / "tree/file-1"));
+  CHECK(pyram::read_file(point / "file-1") == pyram::read_file(directory / "tree/file-1"));
 
   CHECK(pyram::run({.arguments = {program("pyram-mount"), "--unmount", point.native()}}).ok());
   wait_for_end(daemon);
@@ -213,9 +213,9 @@ TEST_CASE("a changed byte of a file's data is an error of that file and of nothi
 }
 
 TEST_CASE("changed metadata are an error, at the mount or where they are used") {
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   const auto opened = Image::open(image);
   const pyram::Superblock super = opened->superblock();
@@ -236,9 +236,9 @@ TEST_CASE("changed metadata are an error, at the mount or where they are used") 
 }
 
 TEST_CASE("a damaged, cut or missing trailer is found out at the mount") {
-  const TemporaryFolder folder;
-  const fs::path image = make_sealed_image(folder.path());
-  const fs::path point = folder / "mount";
+  const TemporaryDirectory directory;
+  const fs::path image = make_sealed_image(directory.path());
+  const fs::path point = directory / "mount";
   fs::create_directory(point);
   const std::uint64_t trailer = pyram::trailer_position(squashfs_size(image));
   const std::uint64_t size = fs::file_size(image);
@@ -267,17 +267,17 @@ TEST_CASE("a damaged, cut or missing trailer is found out at the mount") {
 }
 
 TEST_CASE("unpacking verifies as mounting does") {
-  const TemporaryFolder folder;
-  const fs::path image = image_of_files(folder);
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
   const auto extract = [&](const std::string& to) {
     return pyram::run({.arguments = {program("pyram-mount"), "--extract", "--verify",
-                                     image.native(), (folder / to).native()}});
+                                     image.native(), (directory / to).native()}});
   };
   CHECK(extract("whole").ok());
   flip(image, data_of(image, "file-1") + 5000);
   const Outcome outcome = extract("changed");
   INFO(outcome.errors);
   CHECK(outcome.status == static_cast<int>(ExitCode::kVerification));
-  CHECK_FALSE(fs::exists(folder / "changed"));
-  CHECK_FALSE(fs::exists(folder / "changed.partial"));
+  CHECK_FALSE(fs::exists(directory / "changed"));
+  CHECK_FALSE(fs::exists(directory / "changed.partial"));
 }

@@ -13,15 +13,15 @@ namespace pyram::test {
 
 namespace fs = std::filesystem;
 
-TemporaryFolder::TemporaryFolder() {
+TemporaryDirectory::TemporaryDirectory() {
   std::string name = (fs::temp_directory_path() / "pyram-test-XXXXXX").native();
   if (::mkdtemp(name.data()) == nullptr || ::chmod(name.c_str(), 0755) != 0) {
-    throw std::runtime_error("cannot make a temporary folder");
+    throw std::runtime_error("cannot make a temporary directory");
   }
   path_ = name;
 }
 
-TemporaryFolder::~TemporaryFolder() {
+TemporaryDirectory::~TemporaryDirectory() {
   std::error_code ignored;  // A destructor can't report, and the next reboot cleans up.
   fs::remove_all(path_, ignored);
 }
@@ -62,13 +62,13 @@ void give_to_plain_user(const fs::path& path) {
   if (running_as_root()) REQUIRE(::lchown(path.c_str(), kPlainUser, kPlainUser) == 0);
 }
 
-bool is_mounted(const fs::path& folder) {
+bool is_mounted(const fs::path& directory) {
   std::ifstream mounts("/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
     std::istringstream fields(line);
     std::string id, parent, device, root, mount_point;
     fields >> id >> parent >> device >> root >> mount_point;
-    if (mount_point == folder.native()) return true;
+    if (mount_point == directory.native()) return true;
   }
   return false;
 }

@@ -1,4 +1,4 @@
-// What many tests need: temporary folders, our programs, the default image, a plain user.
+// What many tests need: temporary directories, our programs, the default image, a plain user.
 #pragma once
 
 #include <sys/types.h>
@@ -12,13 +12,14 @@
 
 namespace pyram::test {
 
-// A new folder with mode 0755, removed with all that is in it. Nothing may be mounted there then.
-class TemporaryFolder {
+// A new directory with mode 0755, removed with all that is in it. Nothing may be mounted there
+// then.
+class TemporaryDirectory {
  public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  TemporaryDirectory();
+  ~TemporaryDirectory();
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   [[nodiscard]] std::filesystem::path operator/(std::string_view name) const {
     return path_ / name;
@@ -47,10 +48,10 @@ inline constexpr uid_t kOtherUser = 61235;
 [[nodiscard]] Command as_plain_user(std::vector<std::string> arguments,
                                     std::vector<std::string> extra = {});
 
-// Gives a file or folder to the plain user, when we are root.
+// Gives a file or directory to the plain user, when we are root.
 void give_to_plain_user(const std::filesystem::path& path);
 
-// Whether something is mounted on that folder, as /proc/self/mountinfo says.
-[[nodiscard]] bool is_mounted(const std::filesystem::path& folder);
+// Whether something is mounted on that directory, as /proc/self/mountinfo says.
+[[nodiscard]] bool is_mounted(const std::filesystem::path& directory);
 
 }  // namespace pyram::test

@@ -17,30 +17,30 @@
 namespace pyram::test {
 
 Mount::Mount(const std::filesystem::path& image, std::vector<std::string> options, By by)
-    : folder_(parent_ / "mount"), by_(by) {
-  std::filesystem::create_directory(folder_);
-  if (by_ == By::kUser) give_to_plain_user(folder_);
+    : directory_(parent_ / "mount"), by_(by) {
+  std::filesystem::create_directory(directory_);
+  if (by_ == By::kUser) give_to_plain_user(directory_);
   std::vector<std::string> arguments = {program("pyram-mount")};
   arguments.insert(arguments.end(), options.begin(), options.end());
-  arguments.insert(arguments.end(), {"--", image.native(), folder_.native()});
+  arguments.insert(arguments.end(), {"--", image.native(), directory_.native()});
   const Outcome outcome = run(command(std::move(arguments)));
   INFO("pyram-mount says: " << outcome.errors);
   REQUIRE(outcome.status == 0);
-  REQUIRE(is_mounted(folder_));
+  REQUIRE(is_mounted(directory_));
   mounted_ = true;
 }
 
 Mount::~Mount() {
-  if (!mounted_ || !is_mounted(folder_)) return;
+  if (!mounted_ || !is_mounted(directory_)) return;
   // A test that failed may have left users behind: then this is what ends them.
-  if (!run(command({program("pyram-mount"), "--unmount", folder_.native()})).ok()) {
-    ::umount2(folder_.c_str(), MNT_DETACH);
+  if (!run(command({program("pyram-mount"), "--unmount", directory_.native()})).ok()) {
+    ::umount2(directory_.c_str(), MNT_DETACH);
   }
 }
 
 void Mount::unmount() {
   const pid_t process = daemon();
-  const Outcome outcome = run(command({program("pyram-mount"), "--unmount", folder_.native()}));
+  const Outcome outcome = run(command({program("pyram-mount"), "--unmount", directory_.native()}));
   INFO("pyram-mount says: " << outcome.errors);
   REQUIRE(outcome.status == 0);
   mounted_ = false;
@@ -49,7 +49,7 @@ void Mount::unmount() {
 
 std::map<std::string, std::string> Mount::status() const {
   const std::string text = run_or_throw(
-      command({program("pyram-mount"), "--status", folder_.native(), "--format", "json"}),
+      command({program("pyram-mount"), "--status", directory_.native(), "--format", "json"}),
       ExitCode::kFailed, "ask for the status");
   std::map<std::string, std::string> result;
   const auto values = nlohmann::json::parse(text);
@@ -70,13 +70,14 @@ Command Mount::command(std::vector<std::string> arguments) const {
   return {.arguments = std::move(arguments)};
 }
 
-pid_t serve_in_foreground(const std::filesystem::path& image, const std::filesystem::path& folder,
-                          const std::filesystem::path& log, std::vector<std::string> options) {
+pid_t serve_in_foreground(const std::filesystem::path& image,
+                          const std::filesystem::path& directory, const std::filesystem::path& log,
+                          std::vector<std::string> options) {
   auto [ready, tell] = make_pipe();
   std::vector<std::string> words = {program("pyram-mount"), "-f", "--ready-fd",
                                     std::to_string(tell.get())};
   words.insert(words.end(), options.begin(), options.end());
-  words.insert(words.end(), {image.native(), folder.native()});
+  words.insert(words.end(), {image.native(), directory.native()});
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);

@@ -18,7 +18,7 @@ class Mount {
  public:
   enum class By { kUs, kUser };
 
-  // Mounts with `options` on a new folder. Fails the test case where that fails.
+  // Mounts with `options` on a new directory. Fails the test case where that fails.
   explicit Mount(const std::filesystem::path& image, std::vector<std::string> options = {},
                  By by = By::kUs);
   // Unmounts, and returns when the daemon is gone. Programs that still use it are cut off.
@@ -26,9 +26,9 @@ class Mount {
   Mount(const Mount&) = delete;
   Mount& operator=(const Mount&) = delete;
 
-  [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
+  [[nodiscard]] const std::filesystem::path& path() const { return directory_; }
   [[nodiscard]] std::filesystem::path operator/(std::string_view name) const {
-    return folder_ / name;
+    return directory_ / name;
   }
 
   // What `pyram-mount --status --format json` says, as text by name.
@@ -45,8 +45,8 @@ class Mount {
  private:
   [[nodiscard]] Command command(std::vector<std::string> arguments) const;
 
-  TemporaryFolder parent_;
-  std::filesystem::path folder_;
+  TemporaryDirectory parent_;
+  std::filesystem::path directory_;
   By by_;
   bool mounted_ = false;
 };
@@ -54,7 +54,7 @@ class Mount {
 // A daemon in the foreground: a child of ours, with its stderr in the new file `log`. Returns once
 // it serves, with its process id. Fails the test case where it doesn't.
 [[nodiscard]] pid_t serve_in_foreground(const std::filesystem::path& image,
-                                        const std::filesystem::path& folder,
+                                        const std::filesystem::path& directory,
                                         const std::filesystem::path& log,
                                         std::vector<std::string> options = {});
 

@@ -31,13 +31,14 @@ struct Walk {
     }
   }
 
-  static std::set<std::string> names(const fs::path& folder) {
+  static std::set<std::string> names(const fs::path& directory) {
     std::set<std::string> result;
-    for (const auto& entry : fs::directory_iterator(folder)) result.insert(entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(directory))
+      result.insert(entry.path().filename());
     return result;
   }
 
-  void folder(const std::string& name) {
+  void directory(const std::string& name) {
     const std::set<std::string> left = names(expected / name);
     const std::set<std::string> right = names(found / name);
     if (left != right) differ(name, "lists other names");
@@ -58,8 +59,8 @@ struct Walk {
     check(name, "owners", left.st_uid, right.st_uid);
     check(name, "groups", left.st_gid, right.st_gid);
     check(name, "times", left.st_mtim.tv_sec, right.st_mtim.tv_sec);
-    if (S_ISDIR(left.st_mode)) return folder(name);
-    // A folder's size and link count are the file system's own affair; a file's are not.
+    if (S_ISDIR(left.st_mode)) return directory(name);
+    // A directory's size and link count are the file system's own affair; a file's are not.
     check(name, "sizes", left.st_size, right.st_size);
     check(name, "link counts", left.st_nlink, right.st_nlink);
     check(name, "device numbers", left.st_rdev, right.st_rdev);
@@ -98,7 +99,7 @@ struct Walk {
 
 Comparison compare_trees(const fs::path& expected, const fs::path& found) {
   Walk walk{expected, found, {}, {}};
-  walk.folder("");
+  walk.directory("");
   return std::move(walk.result);
 }
 

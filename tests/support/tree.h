@@ -1,4 +1,4 @@
-// Comparing what two folders hold, down to the last byte.
+// Comparing what two directories hold, down to the last byte.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace pyram::test {
 
 struct Comparison {
-  std::size_t entries = 0;               // In the first folder.
+  std::size_t entries = 0;               // In the first directory.
   std::vector<std::string> differences;  // One line each; empty when the trees are the same.
 };
 

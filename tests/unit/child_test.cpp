@@ -184,7 +184,7 @@ TEST_CASE("a program gets the descriptors that it is to have, whatever their num
                     "echo one >&" + std::to_string(second.writer.get()) + "; echo two >&" +
                         std::to_string(first.writer.get()) + "; pwd >&2; read line; echo $?$line"},
       .environment = std::vector<std::string>{},
-      .folder = "/usr",
+      .directory = "/usr",
       .descriptors = {{first.writer.get(), second.writer.get()},
                       {second.writer.get(), first.writer.get()},
                       {second.writer.get(), STDERR_FILENO},

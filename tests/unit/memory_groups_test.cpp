@@ -8,7 +8,7 @@
 
 using pyram::kUnlimited;
 using pyram::memory_limit_of_groups;
-using pyram::test::TemporaryFolder;
+using pyram::test::TemporaryDirectory;
 
 namespace {
 
@@ -19,29 +19,29 @@ class Machine {
  public:
   explicit Machine(const std::string& groups) { write("proc/self/cgroup", groups); }
   void write(const std::string& name, const std::string& text) const {
-    const auto file = folder_ / name;
+    const auto file = directory_ / name;
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file) << text;
   }
   [[nodiscard]] std::uint64_t limit() const { return memory_limit_of_groups(root()); }
   [[nodiscard]] int version() const { return pyram::MemoryGroups(root()).version(); }
-  [[nodiscard]] std::string root() const { return folder_.path().native(); }
+  [[nodiscard]] std::string root() const { return directory_.path().native(); }
 
  private:
-  TemporaryFolder folder_;
+  TemporaryDirectory directory_;
 };
 
 }  // namespace
 
 TEST_CASE("version 1: the smallest limit of a group and all above it") {
   const Machine machine("9:name=systemd:/x\n4:memory:/a/b\n1:cpu:/\n0::/\n");
-  const std::string folder = "sys/fs/cgroup/memory/";
-  machine.write(folder + "memory.limit_in_bytes", kUnlimitedVersion1);
-  machine.write(folder + "a/memory.limit_in_bytes", "268435456\n");
-  machine.write(folder + "a/b/memory.limit_in_bytes", "536870912\n");
+  const std::string directory = "sys/fs/cgroup/memory/";
+  machine.write(directory + "memory.limit_in_bytes", kUnlimitedVersion1);
+  machine.write(directory + "a/memory.limit_in_bytes", "268435456\n");
+  machine.write(directory + "a/b/memory.limit_in_bytes", "536870912\n");
   CHECK(machine.version() == 1);
   CHECK(machine.limit() == 268435456);
-  machine.write(folder + "a/b/memory.limit_in_bytes", "1048576\n");
+  machine.write(directory + "a/b/memory.limit_in_bytes", "1048576\n");
   CHECK(machine.limit() == 1048576);
   // What version 2 would say of it counts for nothing.
   machine.write("sys/fs/cgroup/memory.max", "4096\n");
@@ -85,19 +85,19 @@ TEST_CASE("a container's limit is at the top where the group's path is one of th
 
 TEST_CASE("what is available: the machine's memory, or less where a group has a limit") {
   const Machine first("4:memory:/a\n");
-  const std::string folder = "sys/fs/cgroup/memory/";
+  const std::string directory = "sys/fs/cgroup/memory/";
   first.write("proc/meminfo", "MemTotal:  4096 kB\nMemAvailable:    2048 kB\n");
   CHECK(pyram::available_memory(first.root()) == 2048U * 1024);
-  first.write(folder + "memory.limit_in_bytes", kUnlimitedVersion1);
-  first.write(folder + "memory.usage_in_bytes", "123456\n");
-  first.write(folder + "a/memory.limit_in_bytes", "1000000\n");
+  first.write(directory + "memory.limit_in_bytes", kUnlimitedVersion1);
+  first.write(directory + "memory.usage_in_bytes", "123456\n");
+  first.write(directory + "a/memory.limit_in_bytes", "1000000\n");
   CHECK(pyram::available_memory(first.root()) == 2048U * 1024);  // No usage, no answer.
-  first.write(folder + "a/memory.usage_in_bytes", "700000\n");
+  first.write(directory + "a/memory.usage_in_bytes", "700000\n");
   CHECK(pyram::available_memory(first.root()) == 300000);
-  first.write(folder + "a/memory.stat",
+  first.write(directory + "a/memory.stat",
               "active_file 7\ntotal_inactive_file 100000\ntotal_active_file 200\n");
   CHECK(pyram::available_memory(first.root()) == 400200);
-  first.write(folder + "a/memory.usage_in_bytes", "2000000\n");
+  first.write(directory + "a/memory.usage_in_bytes", "2000000\n");
   CHECK(pyram::available_memory(first.root()) == 0);
 
   const Machine second("0::/a/b\n");

@@ -96,9 +96,9 @@ def _fio(bench, contender, work):
 
 
 def _library(root):
-    for folder, _, names in os.walk(root):
+    for directory, _, names in os.walk(root):
         for name in names:
-            path = os.path.join(folder, name)
+            path = os.path.join(directory, name)
             if name.startswith("libpypy3") and name.endswith(".so") and not os.path.islink(path):
                 return path
     raise Missing(f"no libpypy3*.so below {root}")

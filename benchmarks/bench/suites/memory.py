@@ -31,7 +31,7 @@ def run(bench):
     figures = "memory.current memory.stat" if V2 else "memory.usage_in_bytes memory.stat"
     bench.by_hand("", [*group.first,
                        "# each ends at the end of its input; what it takes by then, in another "
-                       f"shell: (cd {group.folders['memory']} && cat {figures})"], group.last)
+                       f"shell: (cd {group.directories['memory']} && cat {figures})"], group.last)
     bench.note("the page cache of an image behind a loop device is charged to no group (cgroups "
                "version 1), so that kernel mounts cost more than their group shows")
     for turn in range(1 if bench.quick else 3):
@@ -93,8 +93,8 @@ def _ready(child):
 
 
 def _members(group):
-    folder = group.folders["memory"]
-    return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
+    directory = group.directories["memory"]
+    return [int(pid) for pid in (directory / "cgroup.procs").read_text().split()]
 
 
 def _is_daemon(pid):

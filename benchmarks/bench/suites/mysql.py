@@ -21,16 +21,16 @@ _PATIENCE = 120  # seconds
 
 @contextlib.contextmanager
 def server():
-    """A server with an empty database in a folder that goes with it; yields the folder, in which
+    """A server with an empty database in a directory that goes with it; yields the directory, in which
     its socket is, and the commands that start it."""
     program = need("mariadbd", "mariadb-server")
     install = need("mariadb-install-db", "mariadb-server")
-    folder = Path(tempfile.mkdtemp(prefix="pyram-mysql-"))  # a socket's path has to be short
+    directory = Path(tempfile.mkdtemp(prefix="pyram-mysql-"))  # a socket's path has to be short
     try:
-        installs = [install, "--no-defaults", "--user=root", f"--datadir={folder}/data",
+        installs = [install, "--no-defaults", "--user=root", f"--datadir={directory}/data",
                     "--auth-root-authentication-method=normal", "--skip-test-db"]
-        serves = [program, "--no-defaults", "--user=root", f"--datadir={folder}/data",
-                  f"--socket={folder}/socket", "--skip-networking", f"--pid-file={folder}/pid",
+        serves = [program, "--no-defaults", "--user=root", f"--datadir={directory}/data",
+                  f"--socket={directory}/socket", "--skip-networking", f"--pid-file={directory}/pid",
                   "--innodb-buffer-pool-size=32M"]
         done = subprocess.run(installs, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -38,16 +38,16 @@ def server():
         daemon = subprocess.Popen(serves, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             until = time.monotonic() + 60
-            while not (folder / "socket").exists():
+            while not (directory / "socket").exists():
                 if daemon.poll() is not None or time.monotonic() > until:
                     raise Missing(f"mariadbd did not start (exit code {daemon.poll()})")
                 time.sleep(0.05)
-            yield folder, installs, serves
+            yield directory, installs, serves
         finally:
             daemon.terminate()
             daemon.wait()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 class Client:
@@ -86,30 +86,30 @@ class Client:
 def run(bench):
     warm_up, seconds = (1, 1) if bench.quick else (10, 1)
     bench.note(f"one connection each, all warmed up for {warm_up} s before; a try is {seconds} s")
-    with server() as (folder, installs, serves), contextlib.ExitStack() as stack:
-        lines = [shlex.join(command).replace(str(folder), "$folder")
+    with server() as (directory, installs, serves), contextlib.ExitStack() as stack:
+        lines = [shlex.join(command).replace(str(directory), "$directory")
                  for command in (installs, serves)]
-        bench.by_hand("", ["export folder=$(mktemp -d)", f"{lines[0]} >/dev/null",
+        bench.by_hand("", ["export directory=$(mktemp -d)", f"{lines[0]} >/dev/null",
                            f"{lines[1]} 2>/dev/null &",
-                           'until [ -S "$folder/socket" ]; do sleep 0.1; done'],
-                      ["kill $!; wait $!", 'rm -r "$folder"'])
+                           'until [ -S "$directory/socket" ]; do sleep 0.1; done'],
+                      ["kill $!; wait $!", 'rm -r "$directory"'])
         clients = {}
 
         def one(contender):
             if contender.name not in clients:
                 clients[contender.name] = stack.enter_context(
-                    Client(_queries(bench, contender, folder, warm_up, seconds)))
+                    Client(_queries(bench, contender, directory, warm_up, seconds)))
                 clients[contender.name].line()  # each sets the table up: not while another queries
             bench.add("queries", contender, clients[contender.name].rate(), "queries/s")
 
         bench.tried("queries", bench.contenders, 1 if bench.quick else 25, one, ["queries"])
 
 
-def _queries(bench, contender, folder, warm_up, seconds):
+def _queries(bench, contender, directory, warm_up, seconds):
     contender.mount()
     environment = dict(contender.environment)
     if contender.interpreter == "cpython":
         environment["PYTHONPATH"] = str(packages("cpython"))
-    script = contender.warm([str(QUERIES), f"{folder}/socket", str(warm_up), str(seconds)]).script
-    bench.command("queries", contender, Command(f"echo | {script}", environment), folder=folder)
+    script = contender.warm([str(QUERIES), f"{directory}/socket", str(warm_up), str(seconds)]).script
+    bench.command("queries", contender, Command(f"echo | {script}", environment), directory=directory)
     return Command(script, environment)

@@ -20,25 +20,25 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 def packages(interpreter):
-    """A folder for PYTHONPATH with gunicorn, which no tree here holds, and for CPython with the
+    """A directory for PYTHONPATH with gunicorn, which no tree here holds, and for CPython with the
     very Django and PyMySQL that the PyPy contenders run."""
     source = Path("/usr/lib/python3/dist-packages")
     if not (source / "gunicorn").is_dir():
         raise Missing("gunicorn is not installed (package gunicorn)")
-    folder = WORK / f"packages-{interpreter}"
+    directory = WORK / f"packages-{interpreter}"
     for name in ("gunicorn", "pkg_resources", "packaging"):  # what it imports, old and new
-        if (source / name).is_dir() and not (folder / name).exists():
-            shutil.copytree(source / name, folder / name,
+        if (source / name).is_dir() and not (directory / name).exists():
+            shutil.copytree(source / name, directory / name,
                             ignore=shutil.ignore_patterns("__pycache__"))
-    if interpreter == "cpython" and not (folder / "django").exists():
+    if interpreter == "cpython" and not (directory / "django").exists():
         for entry in (trees.original() / "lib/python3/dist-packages").iterdir():
             if entry.is_dir():
-                shutil.copytree(entry, folder / entry.name, dirs_exist_ok=True, symlinks=True,
+                shutil.copytree(entry, directory / entry.name, dirs_exist_ok=True, symlinks=True,
                                 ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy2(entry, folder)
-        sh(f"/usr/bin/python3 -m compileall -q {folder} >/dev/null 2>&1 || true")
-    return folder
+                shutil.copy2(entry, directory)
+        sh(f"/usr/bin/python3 -m compileall -q {directory} >/dev/null 2>&1 || true")
+    return directory
 
 
 def run(bench):

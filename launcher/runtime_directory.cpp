@@ -1,4 +1,4 @@
-#include "launcher/runtime_folder.h"
+#include "launcher/runtime_directory.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,26 +12,26 @@
 
 namespace pyram::launcher {
 
-// A place where the folder may be.
+// A place where the directory may be.
 class Candidate {
  public:
   Candidate(std::string path, bool shared) : path_(std::move(path)), shared_(shared) {}
 
   [[nodiscard]] const std::string& path() const { return path_; }
 
-  [[nodiscard]] std::optional<RuntimeFolder> open() const {
+  [[nodiscard]] std::optional<RuntimeDirectory> open() const {
     UniqueFd fd = open_path(path_.c_str(), O_DIRECTORY | O_NOFOLLOW);
     if (!fd) {
       if (errno == ENOENT) return std::nullopt;
-      if (errno == ELOOP || errno == ENOTDIR) refuse("it is a link or no folder");
-      throw system_error(ExitCode::kLauncherFailed, errno, "open the folder " + quote(path_));
+      if (errno == ELOOP || errno == ENOTDIR) refuse("it is a link or no directory");
+      throw system_error(ExitCode::kLauncherFailed, errno, "open the directory " + quote(path_));
     }
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) {
-      throw system_error(ExitCode::kLauncherFailed, errno, "look at the folder " + quote(path_));
+      throw system_error(ExitCode::kLauncherFailed, errno, "look at the directory " + quote(path_));
     }
     // With O_PATH a link is opened as itself on some kernels, O_DIRECTORY notwithstanding.
-    if (!S_ISDIR(status.st_mode)) refuse("it is a link or no folder");
+    if (!S_ISDIR(status.st_mode)) refuse("it is a link or no directory");
     if (status.st_uid != ::geteuid()) {
       refuse("it belongs to uid " + std::to_string(status.st_uid) + ", not to you");
     }
@@ -40,19 +40,20 @@ class Candidate {
       refuse(shared_ ? "others may write to it (chmod 755 would make it safe)"
                      : "others have access to it (chmod 700 would make it safe)");
     }
-    return RuntimeFolder(path_, std::move(fd), shared_);
+    return RuntimeDirectory(path_, std::move(fd), shared_);
   }
 
-  // Only a folder that can be written to is of use for a new mount. Sets `error` where there is
+  // Only a directory that can be written to is of use for a new mount. Sets `error` where there is
   // none and none could be made.
-  [[nodiscard]] std::optional<RuntimeFolder> open_or_make(int& error) const {
-    auto folder = open();
-    if (!folder) {
+  [[nodiscard]] std::optional<RuntimeDirectory> open_or_make(int& error) const {
+    auto directory = open();
+    if (!directory) {
       error = make();
       if (error != 0) return std::nullopt;
-      folder = open();
+      directory = open();
     }
-    if (folder && ::faccessat(folder->fd(), ".", W_OK | X_OK, AT_EACCESS) == 0) return folder;
+    if (directory && ::faccessat(directory->fd(), ".", W_OK | X_OK, AT_EACCESS) == 0)
+      return directory;
     error = errno;
     return std::nullopt;
   }
@@ -67,8 +68,8 @@ class Candidate {
 
   [[noreturn]] void refuse(const std::string& reason) const {
     throw Error(ExitCode::kLauncherFailed,
-                "refusing to use the run-time folder " + quote(path_) + ": " + reason +
-                    "; remove it, or set XDG_RUNTIME_DIR to a folder of yours");
+                "refusing to use the run-time directory " + quote(path_) + ": " + reason +
+                    "; remove it, or set XDG_RUNTIME_DIR to a directory of yours");
   }
 
   std::string path_;
@@ -77,17 +78,17 @@ class Candidate {
 
 namespace {
 
-bool is_folder_of(const std::string& path, uid_t user) {
+bool is_directory_of(const std::string& path, uid_t user) {
   struct stat status {};
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == user;
 }
 
 // Whether XDG_RUNTIME_DIR is to be believed. One that was inherited from another user (su, sudo
 // with the environment kept) or that nobody made is to be passed over, as its specification says;
-// but a folder that we could write to was meant.
-bool is_usable(const std::string& folder, uid_t user) {
-  if (is_folder_of(folder, user)) return true;
-  return user != 0 && ::access(folder.c_str(), W_OK | X_OK) == 0;
+// but a directory that we could write to was meant.
+bool is_usable(const std::string& directory, uid_t user) {
+  if (is_directory_of(directory, user)) return true;
+  return user != 0 && ::access(directory.c_str(), W_OK | X_OK) == 0;
 }
 
 // Best first; the second is where to go when the first can't be made.
@@ -103,7 +104,7 @@ std::vector<Candidate> candidates() {
   } else if (user == 0) {
     result.emplace_back("/run/pyram", true);
     result.emplace_back("/tmp/pyram-0", false);
-  } else if (is_folder_of(login, user)) {
+  } else if (is_directory_of(login, user)) {
     result.emplace_back(login + "/pyram", false);
   } else {
     result.emplace_back("/tmp/pyram-" + id, false);
@@ -113,29 +114,29 @@ std::vector<Candidate> candidates() {
 
 }  // namespace
 
-std::optional<RuntimeFolder> RuntimeFolder::find() {
+std::optional<RuntimeDirectory> RuntimeDirectory::find() {
   for (const Candidate& candidate : candidates()) {
-    if (auto folder = candidate.open()) return folder;
+    if (auto directory = candidate.open()) return directory;
   }
   return std::nullopt;
 }
 
-RuntimeFolder RuntimeFolder::find_or_make() {
+RuntimeDirectory RuntimeDirectory::find_or_make() {
   int error = 0;
   std::string path;
   for (const Candidate& candidate : candidates()) {
     path = candidate.path();
-    if (auto folder = candidate.open_or_make(error)) return *std::move(folder);
+    if (auto directory = candidate.open_or_make(error)) return *std::move(directory);
   }
   throw system_error(ExitCode::kLauncherFailed, error,
-                     "write to the run-time folder " + quote(path),
-                     "set XDG_RUNTIME_DIR to a folder of yours");
+                     "write to the run-time directory " + quote(path),
+                     "set XDG_RUNTIME_DIR to a directory of yours");
 }
 
-RuntimeFolder RuntimeFolder::make_at(const std::string& path, bool shared) {
+RuntimeDirectory RuntimeDirectory::make_at(const std::string& path, bool shared) {
   int error = 0;
-  if (auto folder = Candidate(path, shared).open_or_make(error)) return *std::move(folder);
-  throw system_error(ExitCode::kLauncherFailed, error, "write to the folder " + quote(path));
+  if (auto directory = Candidate(path, shared).open_or_make(error)) return *std::move(directory);
+  throw system_error(ExitCode::kLauncherFailed, error, "write to the directory " + quote(path));
 }
 
 }  // namespace pyram::launcher

@@ -1,7 +1,7 @@
-// The folder that a user's mount points, locks and notes lie in.
+// The directory that a user's mount points, locks and notes lie in.
 //
 // Which one it is:
-//   $XDG_RUNTIME_DIR/pyram   where the variable names a folder that is this user's
+//   $XDG_RUNTIME_DIR/pyram   where the variable names a directory that is this user's
 //   /run/user/UID/pyram      where /run/user/UID is there and this user's
 //   /run/pyram               for root (0755, so that a service that starts as root and then
 //                            becomes another user goes on reading its modules)
@@ -17,24 +17,24 @@
 
 namespace pyram::launcher {
 
-class RuntimeFolder {
+class RuntimeDirectory {
  public:
-  // The folder if it is there. Throws Error if it is there and not safe to use.
-  [[nodiscard]] static std::optional<RuntimeFolder> find();
+  // The directory if it is there. Throws Error if it is there and not safe to use.
+  [[nodiscard]] static std::optional<RuntimeDirectory> find();
   // The same, made where it is missing. Throws Error when that fails.
-  [[nodiscard]] static RuntimeFolder find_or_make();
+  [[nodiscard]] static RuntimeDirectory find_or_make();
 
-  // A folder of this user's at `path`, by the same rules; made where it is missing.
-  [[nodiscard]] static RuntimeFolder make_at(const std::string& path, bool shared);
+  // A directory of this user's at `path`, by the same rules; made where it is missing.
+  [[nodiscard]] static RuntimeDirectory make_at(const std::string& path, bool shared);
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] int fd() const { return fd_.get(); }
-  // Whether other users can reach what is mounted in it (root's folder).
+  // Whether other users can reach what is mounted in it (root's directory).
   [[nodiscard]] bool shared() const { return shared_; }
   [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + '/' + name; }
 
  private:
-  RuntimeFolder(std::string path, UniqueFd fd, bool is_shared)
+  RuntimeDirectory(std::string path, UniqueFd fd, bool is_shared)
       : path_(std::move(path)), fd_(std::move(fd)), shared_(is_shared) {}
   friend class Candidate;
 
