@@ -143,14 +143,39 @@ class SameEveryTime {
 };
 
 // The environments that a training runs in. What a start reads depends on a few variables: where
-// none names a locale or a home, the interpreter looks for both. A program of ours runs with them,
-// as in a shell, and without, as in a service; somebody's own with all that he has set.
+// none names a locale or a home, the interpreter looks for both; the number of variables decides
+// how its tables grow; some switch code on. A program of ours runs as in a service with next to
+// none, as in a build, and as the launcher starts it from a shell or for a container; somebody's
+// own runs with all that he has set.
 std::vector<std::vector<std::string>> training_environments(const Training& training) {
   if (training.standard) {
-    const std::vector<std::string> bare = {"PYTHONHASHSEED=0", "PATH=/usr/local/bin:/usr/bin:/bin"};
+    const std::string path = "PATH=/usr/local/bin:/usr/bin:/bin";
+    const std::vector<std::string> bare = {"PYTHONHASHSEED=0", path};
     std::vector<std::string> usual = bare;
     usual.insert(usual.end(), {"LC_ALL=C.UTF-8", "TZ=UTC0", "HOME=/", "TMPDIR=/tmp"});
-    return {usual, bare};
+    // A seed of 0 switches the randomisation of hashes off, which few users do.
+    const std::vector<std::string> launched = {
+        "PYTHONHASHSEED=1",
+        path,
+        "SHELL=/bin/bash",
+        "TERM=xterm-256color",
+        "LANG=C.UTF-8",
+        "HOME=/",
+        "USER=user",
+        "LOGNAME=user",
+        "PWD=/",
+        "SHLVL=1",
+        "HOSTNAME=host",
+        "EDITOR=vi",
+        "MAIL=/var/mail/user",
+        "XDG_RUNTIME_DIR=/run/user/1000",
+        "XDG_SESSION_TYPE=tty",
+        "PYTHONUNBUFFERED=1",
+        "PYTHONDONTWRITEBYTECODE=1",
+        "PYPY_GC_NURSERY=5M",
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
+        std::string(layout::kAddedVariables) + "=PYPY_GC_NURSERY,GLIBC_TUNABLES"};
+    return {usual, bare, launched};
   }
   std::vector<std::string> own = {"PYTHONHASHSEED=0"};
   for (char** entry = environ; *entry != nullptr; ++entry) {
