@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <string>
-#include <utility>
 
 namespace pyram {
 
@@ -12,11 +11,6 @@ void Log::set_target(Target target) {
   const std::lock_guard lock(mutex_);
   target_ = target;
   if (target == Target::kSyslog) ::openlog("pyram-mount", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-}
-
-void Log::forward_to(Writer writer) {
-  const std::lock_guard lock(mutex_);
-  writer_ = std::move(writer);
 }
 
 void Log::fill_up() {

@@ -19,15 +19,16 @@ class Log {
   static constexpr int kBurst = 100;
   static constexpr std::chrono::seconds kInterval{10};
 
-  // `now` tells the time, from any thread.
-  explicit Log(std::function<Clock::time_point()> now = Clock::now)
-      : now_(std::move(now)), last_(now_()) {}
+  using Writer = std::function<void(std::string_view message, bool is_error)>;
+
+  // Writes to the target.
+  Log() : Log(Writer()) {}
+  // `writer` writes the lines instead, from any thread. `now` tells the time.
+  explicit Log(Writer writer, std::function<Clock::time_point()> now = Clock::now)
+      : now_(std::move(now)), writer_(std::move(writer)), last_(now_()) {}
 
   // Opens the connection to syslog at once: a confined daemon could not do it later.
   void set_target(Target target);
-  // From now on somebody else writes the lines.
-  using Writer = std::function<void(std::string_view message, bool is_error)>;
-  void forward_to(Writer writer);
   // One line, without the program's name.
   void error(std::string_view message);
   void info(std::string_view message);
@@ -41,9 +42,9 @@ class Log {
   void write(std::string_view message, bool is_error);
 
   const std::function<Clock::time_point()> now_;
+  const Writer writer_;
   std::mutex mutex_;  // Guards what follows.
   Target target_ = Target::kStderr;
-  Writer writer_;
   int left_ = kBurst;       // Errors that may be written at once.
   Clock::time_point last_;  // When left_ was added to, or was full.
   std::uint64_t left_out_ = 0;

@@ -6,9 +6,13 @@
 
 namespace pyram {
 
-BlockFiller::BlockFiller(ExtentMapper& reader, StorePages store)
-    : reader_(reader), store_(std::move(store)) {
+BlockFiller::BlockFiller(ExtentMapper& extents, StorePages store)
+    : extents_(extents), store_(std::move(store)) {}
+
+void BlockFiller::start() {
+  const std::lock_guard lock(mutex_);
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+  finished_ = false;
 }
 
 void BlockFiller::offer(std::vector<ExtentPlace> places) {
@@ -51,7 +55,7 @@ void BlockFiller::work(const std::stop_token& stop) {
         store(place);
       }
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-      // Whoever reads those bytes gets the error, and it is logged then.
+      // A READ of those bytes gets the error, which is logged then.
     }
   }
   std::function<void()> then;
@@ -64,9 +68,9 @@ void BlockFiller::work(const std::stop_token& stop) {
 }
 
 void BlockFiller::store(const ExtentPlace& place) {
-  const Extent extent = reader_.extent_at(place.file, place.offset);
+  const Extent extent = extents_.extent_at(place.file, place.offset);
   if (extent.length == 0 || extent.block.is_hole()) return;
-  const BlockCache::Pin pin = reader_.pin(extent);
+  const BlockCache::Pin pin = extents_.pin(extent);
   store_(place.file, extent.file_offset, ExtentMapper::bytes(extent, pin));
 }
 

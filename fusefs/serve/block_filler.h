@@ -1,12 +1,12 @@
 // Puts the whole of a block into the kernel's page cache once it is worth it.
 //
-// Small reads here and there in a large file ask for a few pages of a block each. The first time
-// the rest is not worth the memory; the second time it is, or every further read would be a
-// request, and would have the block decompressed anew when it has left our cache. The same goes for
+// Small reads at many places of a large file ask for a few pages of a block each. The first time
+// the rest is not worth the memory. The second time it is: otherwise every further read would be a
+// request, and the block would be decompressed again when it has left our cache. The same holds for
 // the files that share a fragment block (fragment_index.h).
 //
 // It has a thread of its own: a store waits for the pages that a READ holds, and the threads that
-// answer READs must never wait for one another.
+// answer READs must never wait for each other.
 #pragma once
 
 #include <condition_variable>
@@ -29,15 +29,21 @@ class BlockFiller {
   // Pins that it holds at once.
   static constexpr std::size_t kReaders = 1;
 
-  // The reader has to outlive it, and what `store` uses.
-  BlockFiller(ExtentMapper& reader, StorePages store);
+  // The mapper has to outlive it, and what `store` uses.
+  BlockFiller(ExtentMapper& extents, StorePages store);
+  BlockFiller(const BlockFiller&) = delete;
+  BlockFiller& operator=(const BlockFiller&) = delete;
+
+  // Starts its thread. Called once. Throws std::exception where there is none to be had; nothing is
+  // stored then.
+  void start();
 
   // These extents, which lie in one block, are to be stored, unless too much waits already. Cheap.
   // Thread-safe.
   void offer(std::vector<ExtentPlace> places);
 
   // Stops, and calls `then` once no store is under way any more. Does not wait: until then READs
-  // have to be answered. Called once at most. Thread-safe.
+  // have to be answered. Called once at most, after start(). Thread-safe.
   void stop(std::function<void()> then);
 
  private:
@@ -49,12 +55,12 @@ class BlockFiller {
   // The next one; nothing when it is time to stop.
   [[nodiscard]] std::optional<std::vector<ExtentPlace>> next(const std::stop_token& stop);
 
-  ExtentMapper& reader_;
+  ExtentMapper& extents_;
   const StorePages store_;
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable_any changed_;
   std::deque<std::vector<ExtentPlace>> waiting_;
-  bool finished_ = false;
+  bool finished_ = true;  // No thread runs.
   std::function<void()> when_finished_;
 
   std::jthread thread_;  // Last: it ends before what it uses.

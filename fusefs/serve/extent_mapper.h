@@ -40,7 +40,7 @@ struct ExtentPlace {
 // Thread-safe. Lock order: mutex_ is not held while anything is read.
 class ExtentMapper {
  public:
-  // Both have to outlive the reader.
+  // Both have to outlive the mapper.
   ExtentMapper(const Image& image, BlockCache& cache) : image_(image), cache_(cache) {}
 
   // The extent that the byte at `offset` is in. Throws Error (image.h's file_map).

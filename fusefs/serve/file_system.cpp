@@ -39,7 +39,7 @@ InodeRef to_inode(const Image& image, std::uint64_t node) {
 // A friend of FileSystem with a static function for each FUSE operation, in libfuse's order.
 struct Operations {
   static FileSystem& self(fuse_req_t request) {
-    return *static_cast<FileSystem*>(fuse_req_userdata(request));
+    return FuseUser::of(fuse_req_userdata(request)).file_system;
   }
 
   // Runs `action`, which either throws or replies, once. libfuse frees a request with its reply: so
@@ -88,7 +88,7 @@ struct Operations {
     entry.ino = to_node(fs.image_, inode);
     const Attributes attributes = fs.image_.attributes(inode);
     entry.attr = status_of(fs, attributes);
-    if (fs.storer_ != nullptr) fs.fragment_files_.note(inode, attributes);
+    fs.filler_.note_inode(inode, attributes);
     entry.attr_timeout = kForever;
     entry.entry_timeout = kForever;
     return entry;
@@ -103,7 +103,7 @@ struct Operations {
                                       FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_PARALLEL_DIROPS |
                                       FUSE_CAP_ASYNC_READ;
     connection->want = (connection->want & ~kUnwanted) | (connection->capable & kWanted);
-    const FileSystem& fs = *static_cast<FileSystem*>(user_data);
+    const FileSystem& fs = FuseUser::of(user_data).file_system;
     // Without reading ahead the kernel asks for what is really used.
     connection->max_readahead = fs.recorder_ != nullptr ? 0 : 1U << 20;
   }
@@ -264,7 +264,7 @@ struct Operations {
   static void quiesce(fuse_req_t request, fuse_ino_t node) {
     answer(request, node, [&](const FileSystem& fs, InodeRef) {
       const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
-      fs.quiesce_ ? fs.quiesce_(done) : done();
+      fs.filler_.stop(done);
     });
   }
 
@@ -276,7 +276,7 @@ struct Operations {
         std::ranges::copy(why.substr(0, text.size() - 1), text.begin());
         fuse_reply_ioctl(request, 0, text.data(), text.size());
       };
-      fs.reload_ ? fs.reload_(done) : done("it runs without a supervisor");
+      fs.calls_.reload ? fs.calls_.reload(done) : done("it runs without a supervisor");
     });
   }
 
@@ -296,7 +296,7 @@ struct Operations {
       return;
     }
     answer(request, node, [&](const FileSystem& fs, InodeRef) {
-      std::string text = fs.status_();
+      std::string text = fs.calls_.status();
       text.resize(kStatusSize, '\0');
       fuse_reply_ioctl(request, 0, text.data(), text.size());
     });
@@ -304,13 +304,13 @@ struct Operations {
 };
 
 void FileSystem::log_failure(std::uint64_t node, const Error& error) noexcept {
-  // Looking a name up takes longer than answering: not for lines that nobody will see.
+  // Looking a name up takes longer than answering.
   if (log_.leaves_out()) return;
   try {
     const auto path = path_of(image_, to_inode(image_, node));
     log_.error((path ? "cannot read " + quote(*path) + ": " : std::string()) + error.what());
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-    // No memory for a line: the reader gets its error all the same.
+    // No memory for a line: the program gets its error all the same.
   }
 }
 
@@ -328,7 +328,7 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
   };
   std::optional<Part> part;  // Of a block that has more than was asked for.
   while (done < size) {
-    const Extent extent = reader_.extent_at(file, offset + done);
+    const Extent extent = extents_.extent_at(file, offset + done);
     if (extent.length == 0) break;
     const auto skip = static_cast<std::size_t>(offset + done - extent.file_offset);
     const std::size_t take = std::min(size - done, extent.length - skip);
@@ -336,7 +336,8 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
     const bool can_pin = !extent.block.is_hole() && copy.empty() &&
                          (count + 1 < pins.size() || (count < pins.size() && last));
     if (can_pin) {
-      pins[count].emplace(reader_.pin(extent));
+      pins[count].emplace(extents_.pin(extent));
+      filler_.note_read(file, extent.block);
       if (take < extent.length || !extent.is_whole_block()) {
         part = {extent, take, pins[count]->is_new()};
       }
@@ -354,50 +355,21 @@ void FileSystem::read(fuse_req* request, InodeRef file, std::size_t size, std::u
         }
       }
       if (!extent.block.is_hole()) {
-        const BlockCache::Pin pin = reader_.pin(extent);
+        const BlockCache::Pin pin = extents_.pin(extent);
+        filler_.note_read(file, extent.block);
         std::memcpy(&copy[done], ExtentMapper::bytes(extent, pin).data() + skip, take);
       }
     }
     done += take;
   }
   statistics_.bytes_served.add(done);
-  if (read_) read_(file);
   if (recorder_ != nullptr) recorder_->note_read(file, offset, done);
   if (copy.empty()) {
     fuse_reply_iov(request, pieces.data(), static_cast<int>(count));
   } else {
     fuse_reply_buf(request, reinterpret_cast<const char*>(copy.data()), done);
   }
-  // After the reply, which the store would wait for.
-  if (part && storer_ != nullptr) note_part(file, part->extent, part->taken, part->decompressed);
-}
-
-void FileSystem::note_part(InodeRef file, const Extent& extent, std::size_t taken,
-                           bool decompressed) noexcept {
-  try {
-    offer_rest(file, extent, taken, decompressed);
-  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-    // No memory: then the rest is read when somebody asks for it.
-  }
-}
-
-void FileSystem::offer_rest(InodeRef file, const Extent& extent, std::size_t taken,
-                            bool decompressed) {
-  if (prefetching_ && prefetching_()) return;
-  if (!extent.is_whole_block()) {
-    std::vector<ExtentPlace> tails = fragment_files_.note_read(extent.fragment);
-    if (!tails.empty()) storer_->offer(std::move(tails));
-    return;
-  }
-  // Who reads single pages reads at random: it would be a request for each, and the block would
-  // have left the cache when it is asked for again. (Where a mapped library is read, the kernel
-  // asks for the pages around too.) Every second one asks for a store only, as some are answered
-  // while the block is being stored.
-  constexpr std::size_t kPage = 4096;
-  const unsigned before = part_reads_.note(extent.block);
-  const bool single_page = taken <= kPage && before % 2 == 0;
-  const bool decompressed_again = decompressed && before > 0;
-  if (single_page || decompressed_again) storer_->offer({{file, extent.file_offset}});
+  if (part) filler_.note_part(file, part->extent, part->taken, part->decompressed);
 }
 
 const fuse_lowlevel_ops& FileSystem::operations() {

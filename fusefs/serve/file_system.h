@@ -1,10 +1,10 @@
 // Answers the kernel's requests from an image: the FUSE operations.
 //
 // Nothing is remembered about an inode that the kernel knows: a node's number is its place in the
-// image. So a daemon that took over from another one can answer for nodes it never handed out.
+// image. So a worker that replaced another one can answer for nodes that it never handed out.
 //
-// One of the two parts that know libfuse (the other is the session). Each operation is a boundary:
-// an Error becomes its errno, and nothing is thrown into C code. Thread-safe.
+// This and the session know libfuse, and nothing else does. Each operation is a boundary: an Error
+// becomes its errno, and nothing is thrown into C code. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,11 @@
 
 #include "fusefs/image/image.h"
 #include "fusefs/log.h"
-#include "fusefs/serve/block_filler.h"
 #include "fusefs/serve/extent_mapper.h"
-#include "fusefs/serve/fragment_index.h"
 #include "fusefs/serve/listing_cache.h"
-#include "fusefs/serve/part_reads.h"
+#include "fusefs/serve/page_cache_filler.h"
 #include "fusefs/serve/recorder.h"
 #include "fusefs/statistics.h"
-#include "fusefs/supervise/resume_state.h"
 #include "support/error.h"
 
 struct fuse_lowlevel_ops;
@@ -36,78 +33,56 @@ struct Presentation {
   std::optional<gid_t> gid;
 };
 
+// What requests to the daemon itself get (status.h): the ioctls on the mount's root.
+struct DaemonCalls {
+  // Says why it can't be, or nothing once it will be. Throws nothing.
+  using ReloadAnswer = std::function<void(std::string_view)>;
+
+  // The text of --status. Called from any thread.
+  std::function<std::string()> status;
+  // The mount's owner asks for a worker of the program that is on disk now. Empty: nobody can start
+  // one.
+  std::function<void(ReloadAnswer)> reload;
+};
+
 class FileSystem {
  public:
-  // All but `presentation` have to outlive the file system.
-  FileSystem(const Image& image, ExtentMapper& reader, Statistics& statistics, Log& log,
-             Transport& transport, Presentation presentation)
+  // `recorder` writes down what is asked for, and may be null. All but `presentation` and `calls`
+  // have to outlive the file system.
+  FileSystem(const Image& image, ExtentMapper& extents, PageCacheFiller& filler,
+             Statistics& statistics, Log& log, Presentation presentation, DaemonCalls calls,
+             Recorder* recorder)
       : image_(image),
-        reader_(reader),
+        extents_(extents),
+        filler_(filler),
         statistics_(statistics),
         log_(log),
-        transport_(transport),
         presentation_(presentation),
-        fragment_files_(image.superblock().block_size) {}
+        calls_(std::move(calls)),
+        recorder_(recorder) {}
 
-  // What --status gets to see: called when it asks, from any thread.
-  void on_status(std::function<std::string()> call) { status_ = std::move(call); }
-
-  // What happens when a client is about to unmount: has to call what it is given, once nothing of
-  // ours is in the mount.
-  void on_quiesce(std::function<void(std::function<void()>)> call) { quiesce_ = std::move(call); }
-  // What happens when its owner asks for a worker of the program that is on disk now: has to call
-  // what it is given, which throws nothing, with why it can't be, or with nothing once it will be.
-  using ReloadAnswer = std::function<void(std::string_view)>;
-  void on_reload(std::function<void(ReloadAnswer)> call) { reload_ = std::move(call); }
-  // Told of every READ.
-  void on_read(std::function<void(InodeRef)> call) { read_ = std::move(call); }
-  // Puts what is worth it into the kernel's cache besides answering. Has to outlive the requests.
-  void store_by(BlockFiller& storer) { storer_ = &storer; }
-  // But not while somebody else is at it: what a prefetch stores soon is not to be stored twice.
-  void store_unless(std::function<bool()> busy) { prefetching_ = std::move(busy); }
-  // Writes down what is asked for. Has to outlive the file system.
-  void record_to(Recorder& recorder) { recorder_ = &recorder; }
-
-  // For fuse_session_new, together with a FileSystem as its user data.
+  // For fuse_session_new, with a FuseUser (fuse_api.h) as its user data.
   [[nodiscard]] static const fuse_lowlevel_ops& operations();
 
-  [[nodiscard]] Statistics& statistics() { return statistics_; }
-  [[nodiscard]] Log& log() { return log_; }
-  [[nodiscard]] Transport& transport() { return transport_; }
   // Gives back the memory of what is only kept for speed.
-  void forget() {
-    listings_.clear();
-    fragment_files_.clear();
-  }
+  void forget() { listings_.clear(); }
 
  private:
   friend struct Operations;
 
-  // Says what a request about `node` failed of, and of which file.
+  // Logs why a request about `node` failed, and of which file.
   void log_failure(std::uint64_t node, const Error& error) noexcept;
   void read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset);
-  // A READ took `taken` bytes of an extent whose block has more, and was decompressed for that, or
-  // was there.
-  void note_part(InodeRef file, const Extent& extent, std::size_t taken,
-                 bool decompressed) noexcept;
-  void offer_rest(InodeRef file, const Extent& extent, std::size_t taken, bool decompressed);
 
   const Image& image_;
-  ExtentMapper& reader_;
+  ExtentMapper& extents_;
+  PageCacheFiller& filler_;
   Statistics& statistics_;
   Log& log_;
-  Transport& transport_;
   const Presentation presentation_;
+  const DaemonCalls calls_;
+  Recorder* const recorder_;
   ListingCache listings_;
-  std::function<std::string()> status_;
-  std::function<void(std::function<void()>)> quiesce_;
-  std::function<void(ReloadAnswer)> reload_;
-  std::function<void(InodeRef)> read_;
-  std::function<bool()> prefetching_;
-  PartReads part_reads_;
-  FragmentIndex fragment_files_;
-  BlockFiller* storer_ = nullptr;
-  Recorder* recorder_ = nullptr;
 };
 
 // FUSE's number for an inode, and back. The kernel keeps 1 for the root.

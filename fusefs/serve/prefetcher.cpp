@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <deque>
 #include <exception>
 #include <limits>
 #include <unordered_map>
@@ -30,47 +31,77 @@ std::string parent_of(const std::string& path) {
 
 }  // namespace
 
-// Hands a group's blocks out in order, and tells the disk in time which ones come next.
+// Hands a group's blocks out, and tells the disk in time which ones come next. Thread-safe.
 class Prefetcher::Queue {
  public:
-  Queue(const Image& image, std::span<const Job> jobs) : image_(image), jobs_(jobs) {}
+  // `jobs` has the jobs of each block side by side, and outlives the queue.
+  Queue(const Image& image, std::span<const Job> jobs) : image_(image) {
+    for (std::size_t first = 0; first < jobs.size();) {
+      const std::uint64_t position = jobs[first].extent.block.position;
+      std::size_t next = first;
+      while (next < jobs.size() && jobs[next].extent.block.position == position) ++next;
+      place_of_.emplace(position, blocks_.size());
+      blocks_.push_back(jobs.subspan(first, next - first));
+      first = next;
+    }
+    taken_.resize(blocks_.size());
+  }
 
-  // The next jobs, all in one block; none when there are no more. Thread-safe.
+  // The next jobs, all in one block; none when there are no more.
   [[nodiscard]] std::span<const Job> take() {
     const std::lock_guard lock(mutex_);
-    if (next_ == jobs_.size()) return {};
-    while (hinted_ < jobs_.size() && ahead_ < kReadAhead) {
-      if (begins_block(hinted_)) {
-        image_.read_ahead(jobs_[hinted_].extent.block);
-        ahead_ += jobs_[hinted_].extent.block.stored_size;
+    while (!preferred_.empty()) {
+      const std::size_t block = preferred_.front();
+      preferred_.pop_front();
+      if (!taken_[block]) return take(block);
+    }
+    while (next_ < blocks_.size() && taken_[next_]) ++next_;
+    if (next_ == blocks_.size()) return {};
+    while (hinted_ < blocks_.size() && ahead_ < kReadAhead) {
+      if (!taken_[hinted_]) {
+        const Block& block = blocks_[hinted_].front().extent.block;
+        image_.read_ahead(block);
+        ahead_ += block.stored_size;
       }
       ++hinted_;
     }
-    const std::size_t first = next_++;
-    while (next_ < jobs_.size() && !begins_block(next_)) ++next_;
-    ahead_ -= jobs_[first].extent.block.stored_size;
-    return jobs_.subspan(first, next_ - first);
+    return take(next_);
+  }
+
+  // The block is in the block cache now: it comes next, if it has not been taken.
+  void prefer(std::uint64_t position) {
+    const std::lock_guard lock(mutex_);
+    const auto found = place_of_.find(position);
+    if (found != place_of_.end() && !taken_[found->second]) preferred_.push_back(found->second);
   }
 
  private:
-  [[nodiscard]] bool begins_block(std::size_t job) const {
-    return job == 0 || jobs_[job - 1].extent.block.position != jobs_[job].extent.block.position;
+  // REQUIRES: mutex_ is held.
+  std::span<const Job> take(std::size_t block) {
+    taken_[block] = true;
+    if (block < hinted_) ahead_ -= blocks_[block].front().extent.block.stored_size;
+    return blocks_[block];
   }
 
   const Image& image_;
-  const std::span<const Job> jobs_;
-  std::mutex mutex_;  // Guards what follows.
+  std::vector<std::span<const Job>> blocks_;                 // In the order of their first jobs.
+  std::unordered_map<std::uint64_t, std::size_t> place_of_;  // In blocks_, by position.
+  std::mutex mutex_;                                         // Guards what follows.
+  std::vector<bool> taken_;                                  // As blocks_.
+  std::deque<std::size_t> preferred_;
   std::size_t next_ = 0;
-  std::size_t hinted_ = 0;
-  std::uint64_t ahead_ = 0;  // Bytes hinted and not taken yet.
+  std::size_t hinted_ = 0;   // The disk has been told of all blocks before this one.
+  std::uint64_t ahead_ = 0;  // Bytes that it was told of and that are not taken yet.
 };
 
-Prefetcher::Prefetcher(const Image& image, ExtentMapper& reader, Statistics& statistics,
-                       const std::filesystem::path& mount_point, List list, unsigned threads)
+Prefetcher::Prefetcher(const Image& image, ExtentMapper& extents, Statistics& statistics,
+                       const std::filesystem::path& mount_point, List list, StorePages store,
+                       unsigned threads)
     : image_(image),
-      reader_(reader),
+      extents_(extents),
       statistics_(statistics),
       list_(std::move(list)),
+      store_(std::move(store)),
       thread_count_(threads),
       lookup_helper_(std::make_unique<LookupHelper>(mount_point)) {}
 
@@ -78,10 +109,9 @@ Prefetcher::~Prefetcher() {
   stop([] {});
 }
 
-void Prefetcher::start(StorePages store) {
+void Prefetcher::start() {
   const std::lock_guard lock(mutex_);
-  if (stopped_) return;  // Who stopped us counts on nothing coming any more.
-  store_ = std::move(store);
+  if (stopped_) return;  // The caller of stop() counts on no further store.
   try {
     thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
   } catch (...) {
@@ -122,10 +152,14 @@ void Prefetcher::want_behind(InodeRef trigger) {
   if (found != triggers_.end()) want(found->second);
 }
 
-void Prefetcher::note_read(InodeRef file) {
-  if (listed_.load(std::memory_order_acquire) && !triggers_.contains(file)) return;
+void Prefetcher::note_read(InodeRef file, const Block& block) {
+  const bool listed = listed_.load(std::memory_order_acquire);
+  const bool triggers = !listed || triggers_.contains(file);
+  if (!triggers && !busy_) return;
   const std::lock_guard lock(mutex_);
   if (stopped_ || finished_) return;
+  if (queue_ != nullptr) queue_->prefer(block.position);
+  if (!triggers) return;
   if (listed_.load(std::memory_order_relaxed)) {
     want_behind(file);
   } else {
@@ -159,11 +193,12 @@ void Prefetcher::work(const std::stop_token& stop) {
     try {
       fetch(plan(groups_[*group]), stop);
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-      // Metadata that can't be read, no memory, or no thread: whoever reads the same is told.
+      // Metadata that can't be read, no memory, or no thread: a program that reads the same is
+      // told.
     }
     // What was read of the image is in the kernel's cache decompressed: once is enough.
     image_.forget_stored();
-    reader_.forget_blocks();
+    extents_.forget_blocks();
   }
   std::vector<std::function<void()>> waiting;
   {
@@ -204,7 +239,7 @@ Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
     for (std::uint64_t at = range.offset; at < end;) {
       // A list or a size that claims more than any image has.
       if (++steps > kMostJobs) break;
-      const Extent extent = reader_.extent_at(file->inode, at);
+      const Extent extent = extents_.extent_at(file->inode, at);
       if (extent.length == 0) break;
       const std::uint64_t extent_end = extent.file_offset + extent.length;
       Job job{.file = file,
@@ -254,6 +289,15 @@ bool Prefetcher::make_known(const File& file) {
 
 void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
   Queue queue(image_, plan.jobs);
+  const auto publish = [this](Queue* current) {
+    const std::lock_guard lock(mutex_);
+    queue_ = current;
+  };
+  struct Withdraw {
+    decltype(publish)& withdraw;
+    ~Withdraw() { withdraw(nullptr); }
+  } const withdraw{publish};
+  publish(&queue);
   std::vector<std::jthread> helpers;
   for (unsigned i = 1; i < thread_count_; ++i) {
     helpers.emplace_back([&] { fetch_from(queue, stop); });
@@ -265,7 +309,7 @@ void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
   try {
     for (auto jobs = queue.take(); !jobs.empty() && !stop.stop_requested(); jobs = queue.take()) {
       for (const Job& job : jobs) {
-        BlockCache::Pin pin = reader_.pin(job.extent);
+        BlockCache::Pin pin = extents_.pin(job.extent);
         const auto bytes =
             ExtentMapper::bytes(job.extent, pin).subspan(job.begin, job.end - job.begin);
         if (!make_known(*job.file)) return;
@@ -275,7 +319,7 @@ void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
       }
     }
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-    // Whoever reads those bytes gets the error, and it is logged then.
+    // A READ of those bytes gets the error, which is logged then.
   }
 }
 

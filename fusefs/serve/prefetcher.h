@@ -1,8 +1,9 @@
 // Puts what a start will read into the kernel's page cache before it is asked for.
 //
-// Decompressed bytes go straight into the kernel (Session::store), so no second copy stays and the
-// reader sends no request. The order is the hot list's; a reader who waits for a block that is on
-// its way joins it in the block cache.
+// Decompressed bytes go straight into the kernel (Transport::store), so no second copy stays and
+// the program sends no request. The order is the hot list's. A READ that needs a block that is
+// being decompressed joins it in the block cache; and when a READ was first, the rest of its block
+// is fetched next, so that one decompression serves both.
 #pragma once
 
 #include <atomic>
@@ -36,28 +37,32 @@ class Prefetcher {
   using List = std::function<std::vector<HotGroup>()>;
 
   // Decompresses in `threads` threads. A process is forked here (lookup_helper.h); threads are
-  // started by start(). The references have to outlive the prefetcher.
-  Prefetcher(const Image& image, ExtentMapper& reader, Statistics& statistics,
-             const std::filesystem::path& mount_point, List list, unsigned threads);
+  // started by start(). The references, and what `store` uses, have to outlive the prefetcher.
+  // Throws Error where the process cannot be started.
+  Prefetcher(const Image& image, ExtentMapper& extents, Statistics& statistics,
+             const std::filesystem::path& mount_point, List list, StorePages store,
+             unsigned threads);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
 
-  // From now on the mount answers: begins with the first group, unless it was stopped already.
-  // Called once. Throws std::exception where there is no thread to be had; it is stopped then.
-  void start(StorePages store);
+  // To be called when the mount answers, once. Begins with the first group, unless stop() came
+  // before. Throws std::exception where there is no thread to be had; it is stopped then.
+  void start();
 
-  // A reader reads `file`: a group may wait for that. Cheap. Thread-safe.
-  void note_read(InodeRef file);
+  // A READ of `file` is answered out of `block`. Groups may wait for the file; and what is to be
+  // fetched of the block is fetched next, while the block is in the block cache. Cheap.
+  // Thread-safe.
+  void note_read(InodeRef file, const Block& block);
 
-  // Whether there is something that it is about to store, as far as it knows: nothing before it has
-  // read its list, so that where there is none no read passes unnoticed. Cheap. Thread-safe.
+  // Whether it stores something soon. False until the hot list has been read: an image without a
+  // list must not keep others from storing. Cheap. Thread-safe.
   [[nodiscard]] bool is_busy() const { return busy_; }
 
-  // The process id of the one who looks names up for us. REQUIRES: not started yet.
+  // The process that looks names up. REQUIRES: not started yet.
   [[nodiscard]] pid_t helper() const { return lookup_helper_->child(); }
 
-  // Stops, and calls `then` once nothing of ours is in the mount any more. Does not wait.
+  // Stops, and calls `then` once it has nothing in the mount any more. Does not wait.
   // Thread-safe.
   void stop(std::function<void()> then);
 
@@ -105,19 +110,19 @@ class Prefetcher {
   [[nodiscard]] bool make_known(const File& file);
 
   const Image& image_;
-  ExtentMapper& reader_;
+  ExtentMapper& extents_;
   Statistics& statistics_;
   const List list_;
+  const StorePages store_;
   const unsigned thread_count_;
   // Constant once listed_, and read by nobody before.
   std::vector<HotGroup> groups_;
   std::map<InodeRef, std::size_t> triggers_;
   std::atomic<bool> listed_ = false;
   std::atomic<bool> busy_ = false;
-  StorePages store_;
 
-  std::mutex
-      known_mutex_;  // Guards known_, and the lookup_helper's questions. Taken before mutex_.
+  // Guards known_, and the helper's questions. Taken before mutex_.
+  std::mutex known_mutex_;
   std::set<InodeRef> known_;  // Files looked up, and directories listed.
 
   std::mutex mutex_;  // Guards what follows.
@@ -126,6 +131,7 @@ class Prefetcher {
   std::set<InodeRef> early_;  // Files that were read before the groups were listed.
   std::vector<std::size_t> wanted_;
   std::vector<bool> seen_;  // By group: wanted already, once.
+  Queue* queue_ = nullptr;  // What is being fetched.
   bool stopped_ = false;
   bool finished_ = false;
   std::vector<std::function<void()>> when_finished_;

@@ -3,31 +3,32 @@
 
 #include <atomic>
 #include <memory>
-#include <span>
 #include <thread>
 #include <vector>
 
-#include "fusefs/serve/file_system.h"
 #include "support/unique_fd.h"
 
 struct fuse_session;
 
 namespace pyram {
 
+class FileSystem;
+class Transport;
+struct FuseUser;
+
 class Session {
  public:
-  // `device` is an open /dev/fuse that belongs to a mount. `file_system` has to outlive the
-  // session. Throws Error (kNoFuse).
-  Session(FileSystem& file_system, UniqueFd device, bool debug);
+  // Answers what comes through `transport` by the operations of `file_system`. Both have to outlive
+  // the session. Throws Error (kNoFuse).
+  Session(FileSystem& file_system, Transport& transport, bool debug);
   // Waits for the threads to end.
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
   // Goes on where another process stopped: what it negotiated holds, and the requests that it took
-  // and did not answer come again. A kernel before Linux 6.9 (or Transport::can_resend being false)
-  // can't give them back: they fail with an I/O error. REQUIRES: the connection is open; before
-  // start().
+  // and did not answer come again, or fail (Transport::recover_requests). REQUIRES: the connection
+  // is open; before start().
   void take_over();
 
   // Starts `threads` threads that answer until the file system is unmounted, or as many as can be
@@ -40,12 +41,6 @@ class Session {
 
   // Waits for the threads to end: no operation runs any more then.
   void join() { threads_.clear(); }
-
-  // Puts bytes of a file into the kernel's page cache, which has to know the inode. Returns whether
-  // it took them. Thread-safe, but never from a thread that answers requests: it waits for pages
-  // that are being read.
-  bool store(const Image& image, InodeRef file, std::uint64_t offset,
-             std::span<const std::byte> bytes);
 
   // Readable (for poll) once a thread has ended, which is when the file system is not mounted any
   // more or the connection is broken.
@@ -60,7 +55,7 @@ class Session {
 
   void serve();
 
-  FileSystem& file_system_;
+  const std::unique_ptr<FuseUser> user_;  // libfuse has a pointer to it.
   UniqueFd ended_;
   std::atomic<bool> draining_ = false;
   std::atomic<bool> unmounted_ = false;

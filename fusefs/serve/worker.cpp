@@ -29,9 +29,10 @@
 #include "fusefs/serve/extent_mapper.h"
 #include "fusefs/serve/file_system.h"
 #include "fusefs/serve/memory_plan.h"
-#include "fusefs/serve/prefetcher.h"
+#include "fusefs/serve/page_cache_filler.h"
 #include "fusefs/serve/recorder.h"
 #include "fusefs/serve/session.h"
+#include "fusefs/serve/transport.h"
 #include "fusefs/status.h"
 #include "fusefs/supervise/idle_watch.h"
 #include "fusefs/supervise/shared_state.h"
@@ -57,7 +58,7 @@ class ReloadRequest {
  public:
   explicit ReloadRequest(const Control& control) : control_(control) {}
 
-  void ask(FileSystem::ReloadAnswer answer) {
+  void ask(DaemonCalls::ReloadAnswer answer) {
     const std::lock_guard lock(mutex_);
     if (answer_) return answer("somebody else is at it");
     answer_ = std::move(answer);
@@ -73,7 +74,7 @@ class ReloadRequest {
  private:
   const Control& control_;
   std::mutex mutex_;
-  FileSystem::ReloadAnswer answer_;
+  DaemonCalls::ReloadAnswer answer_;
 };
 
 // The supervisor's to say, where it has nothing better.
@@ -81,6 +82,8 @@ void tell_failure(const Control& control, ExitCode code, const char* what) {
   control.send(Word::kFailed, std::string(1, static_cast<char>(code)) + what);
 }
 
+// Everything that serves a mount, constructed in the order in which it is used and destroyed in the
+// reverse order.
 class Worker {
  public:
   Worker(const Options& options, const Control& control, WorkerHandles handles, WorkerKind kind)
@@ -88,11 +91,12 @@ class Worker {
         kind_(kind),
         control_(control),
         reload_(control),
+        log_([&control](std::string_view line, bool is_error) {
+          control.send(is_error ? Word::kError : Word::kInfo, line);
+        }),
         memory_(SharedMemory::attach(std::move(handles.state))),
         statistics_(memory_->statistics),
-        transport_{memory_->resume, [this] { control_.send(Word::kReady); }},
         is_first_(!memory_->resume.is_open()),
-        device_(std::move(handles.device)),
         image_(std::make_unique<Image>(
             ImageFile(std::move(handles.image), quote(memory_->image.data()), options.offset),
             options.verify)),
@@ -101,139 +105,86 @@ class Worker {
         memory_plan_(plan_memory(options.cache_size)),
         cache_(*image_, statistics_, memory_plan_.cache_bytes,
                threads_ + prefetch_threads_ + BlockFiller::kReaders, memory_plan_.is_short),
-        reader_(*image_, cache_),
-        file_system_(*image_, reader_, statistics_, log_, transport_, {options.uid, options.gid}) {
-    transport_.can_resend = options.can_resend;
-    log_.forward_to([this](std::string_view line, bool is_error) {
-      control_.send(is_error ? Word::kError : Word::kInfo, line);
-    });
-    if (!options.record.empty()) {
-      recorder_.emplace(std::filesystem::absolute(options.record), image_->superblock().block_size);
-    }
+        extents_(*image_, cache_),
+        transport_(
+            std::move(handles.device), memory_->resume, statistics_,
+            [&control] { control.send(Word::kReady); }, options.can_resend),
+        recorder_(options.record.empty()
+                      ? nullptr
+                      : std::make_unique<Recorder>(std::filesystem::absolute(options.record),
+                                                   image_->superblock().block_size)),
+        filler_(*image_, extents_, transport_, statistics_, log_, fill_plan()),
+        file_system_(*image_, extents_, filler_, statistics_, log_, {options.uid, options.gid},
+                     daemon_calls(), recorder_.get()),
+        session_(file_system_, transport_, options.debug) {
     // What an earlier worker held or meant to read ahead went with it.
     statistics_.cache_bytes = 0;
     statistics_.prefetch_total = statistics_.prefetch_done.load();
   }
 
   void run() {
-    using std::chrono::nanoseconds;
-    using std::chrono::steady_clock;
-    const UniqueFd memory_file(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
-    facts_ = {.image = memory_->image.data(),
-              .mount_point = memory_->mount_point.data(),
-              .daemon = memory_->daemon,
-              .confinement = "none",
-              .verifies = image_->verifies(),
-              .memory_file = memory_file.get(),
-              .threads = threads_,
-              .cache_capacity = cache_.capacity(),
-              .started = steady_clock::time_point(nanoseconds(memory_->started))};
-    file_system_.on_status([&] { return describe_status(facts_, statistics_); });
-    if (kind_ == WorkerKind::kProcess) {
-      file_system_.on_reload([this](auto answer) { reload_.ask(std::move(answer)); });
-    }
-    // Forks, so it comes before the threads.
-    Background background{.prefetcher = make_prefetcher(), .storer = {}};
-    Session session(file_system_, std::move(device_), options_.debug);
     // Signals that come to a process group come to its supervisor too, which is the one to act.
     const UniqueFd signals = kind_ == WorkerKind::kProcess ? open_signals() : UniqueFd();
     control_.send(Word::kPrepared);
     if (!wait_for_go()) return;
     if (kind_ == WorkerKind::kProcess && options_.confine) {
-      facts_.confinement =
-          confine({.helper = background.prefetcher ? background.prefetcher->helper() : -1});
+      facts_.confinement = confine({.helper = filler_.helper()});
     }
     if (!is_first_) {
-      session.take_over();
+      session_.take_over();
       control_.send(Word::kReady);
     }
-    const auto store = [&](InodeRef file, std::uint64_t offset, std::span<const std::byte> bytes) {
-      if (session.store(*image_, file, offset, bytes)) statistics_.bytes_stored.add(bytes.size());
-    };
-    if (!recorder_ && !memory_plan_.is_short) {
-      or_without("store whole blocks", [&] {
-        background.storer.emplace(reader_, store);
-        file_system_.store_by(*background.storer);
-      });
-    }
-    // From here on there are threads that wait for the kernel. Where there are fewer than we
-    // wanted, or what is only there for speed can't be had, those serve.
-    const unsigned started = session.start(threads_);
+    // From here on threads wait for the kernel. Where there are fewer than wanted, those serve.
+    const unsigned started = session_.start(threads_);
     try {
       if (started < threads_) {
         log_.error("cannot start more than " + std::to_string(started) + " of " +
                    std::to_string(threads_) + " threads: it serves with these");
       }
-      if (background.prefetcher) {
-        or_without("prefetch", [&] { background.prefetcher->start(store); });
-      }
-      serve(session, background, signals.get());
+      filler_.start();
+      serve(signals.get());
     } catch (const std::exception& error) {
-      // Only the end of the mount wakes the threads that wait for the kernel: no way to go on.
+      // Nothing but the end of the mount wakes the threads that wait for the kernel.
       tell_failure(control_, ExitCode::kFailed, error.what());
       ::_exit(static_cast<int>(ExitCode::kFailed));
     }
-    // They are told of requests, and store into the session: so they end between the two.
-    session.join();
-    background.storer.reset();
-    background.prefetcher.reset();
+    session_.join();
     if (recorder_) recorder_->write();
   }
 
  private:
-  // What stores into the kernel's cache besides answering.
-  struct Background {
-    std::unique_ptr<Prefetcher> prefetcher;
-    std::optional<BlockFiller> storer;
-
-    // Calls `then` once no store is under way any more. Does not wait.
-    void stop(std::function<void()> then) {
-      const auto stop_storer = [this, then = std::move(then)] {
-        storer ? storer->stop(then) : then();
-      };
-      prefetcher ? prefetcher->stop(stop_storer) : stop_storer();
-    }
-  };
-
-  // Starts what makes it faster, and goes on without where that fails.
-  template <typename Action>
-  void or_without(const char* what, Action&& start) {
-    try {
-      start();
-    } catch (const std::exception& error) {
-      log_.error("cannot " + std::string(what) + ": " + error.what() + "; it serves without");
-    }
+  [[nodiscard]] FillPlan fill_plan() const {
+    FillPlan plan{.prefetch = options_.prefetch,
+                  .prefetch_threads = prefetch_threads_,
+                  .mount_point = memory_->mount_point.data(),
+                  .whole_blocks = !recorder_ && !memory_plan_.is_short};
+    // A recording has to show what a program reads. And where an earlier worker prefetched, the
+    // kernel has what that one stored, and the prefetch may have been what it died of.
+    if (recorder_ || !is_first_) plan.prefetch = Prefetch::kNone;
+    return plan;
   }
 
-  // Not where another worker prefetched before us: the kernel has what it stored, and what it died
-  // of may have been just that.
-  std::unique_ptr<Prefetcher> make_prefetcher() {
-    if (recorder_) {
-      file_system_.record_to(*recorder_);
-      return nullptr;
+  [[nodiscard]] DaemonCalls daemon_calls() {
+    using std::chrono::nanoseconds;
+    using std::chrono::steady_clock;
+    facts_ = {.image = memory_->image.data(),
+              .mount_point = memory_->mount_point.data(),
+              .daemon = memory_->daemon,
+              .confinement = "none",
+              .verifies = image_->verifies(),
+              .memory_file = memory_file_.get(),
+              .threads = threads_,
+              .cache_capacity = cache_.capacity(),
+              .started = steady_clock::time_point(nanoseconds(memory_->started))};
+    DaemonCalls calls;
+    calls.status = [this] { return describe_status(facts_, statistics_); };
+    if (kind_ == WorkerKind::kProcess) {
+      calls.reload = [this](auto answer) { reload_.ask(std::move(answer)); };
     }
-    if (!is_first_ || options_.prefetch == Prefetch::kNone) return nullptr;
-    auto prefetcher = std::make_unique<Prefetcher>(
-        *image_, reader_, statistics_, memory_->mount_point.data(), [this] { return hot_list(); },
-        prefetch_threads_);
-    file_system_.on_read([raw = prefetcher.get()](InodeRef file) { raw->note_read(file); });
-    file_system_.store_unless([raw = prefetcher.get()] { return raw->is_busy(); });
-    file_system_.on_quiesce(
-        [raw = prefetcher.get()](std::function<void()> then) { raw->stop(std::move(then)); });
-    return prefetcher;
+    return calls;
   }
 
-  std::vector<HotGroup> hot_list() {
-    try {
-      return options_.prefetch == Prefetch::kAll ? whole_image(*image_) : hot_groups(*image_);
-    } catch (const std::exception& error) {
-      // The image works without it.
-      log_.error(error.what());
-      return {};
-    }
-  }
-
-  // False where nobody will ever want us.
+  // False where the supervisor does not want this worker any more.
   [[nodiscard]] bool wait_for_go() const {
     for (;;) {
       const std::optional<Message> message = control_.receive();
@@ -244,10 +195,10 @@ class Worker {
 
   enum Waiting : std::size_t { kControl, kEnded, kSignals, kQuiet, kCount };
 
-  void serve(Session& session, Background& background, int signals) {
+  void serve(int signals) {
     std::array<pollfd, kCount> waiting{};
     waiting[kControl] = {control_.descriptor(), POLLIN, 0};
-    waiting[kEnded] = {session.ended(), POLLIN, 0};
+    waiting[kEnded] = {session_.ended(), POLLIN, 0};
     waiting[kSignals] = {signals, POLLIN, 0};
     waiting[kQuiet] = {quiet_.get(), POLLIN, 0};
     IdleWatch idle(0);
@@ -261,34 +212,35 @@ class Worker {
       }
       if (waiting[kControl].revents != 0) {
         const std::optional<Message> message = control_.receive();
-        // Nobody could ever end us, or go on after us.
+        // Without it this process could not be ended or replaced.
         if (!message) throw Error(ExitCode::kFailed, "the supervisor is gone");
         if (message->word == Word::kRefused) reload_.answer(message->text);
         if (message->word == Word::kDrain) {
-          // Somebody has to answer for the pages that they may be waiting for.
-          background.stop([descriptor = quiet_.get()] {
+          // The filler's stores may wait for pages: their READs are answered until it has stopped.
+          filler_.stop([descriptor = quiet_.get()] {
             const std::uint64_t one = 1;
             [[maybe_unused]] const ssize_t ignored = ::write(descriptor, &one, sizeof(one));
           });
         }
       }
-      if ((waiting[kQuiet].revents & POLLIN) != 0) return end_for_another(session);
+      if ((waiting[kQuiet].revents & POLLIN) != 0) return end_for_another();
       if (idle.look(statistics_.all_requests()).give_back_memory) give_back_memory();
     }
-    if (!session.unmounted()) {
+    if (!session_.unmounted()) {
       throw Error(ExitCode::kFailed, "the connection to the kernel is broken");
     }
   }
 
-  // Whoever asked for it is told when nothing that comes from now on is answered by us.
-  void end_for_another(Session& session) {
-    session.drain();
+  // The caller of --reload is told when this worker answers no further request.
+  void end_for_another() {
+    session_.drain();
     reload_.answer({});
   }
 
   void give_back_memory() {
     cache_.release_idle();
-    reader_.forget_maps();
+    extents_.forget_maps();
+    filler_.forget();
     file_system_.forget();
     image_->forget_metadata();
     image_->forget_stored();
@@ -299,22 +251,24 @@ class Worker {
   const WorkerKind kind_;
   const Control& control_;
   ReloadRequest reload_;
+  Log log_;
   SharedMemory memory_;
   Statistics& statistics_;
-  Transport transport_;
-  Log log_;
+  UniqueFd quiet_{::eventfd(0, EFD_CLOEXEC)};  // Readable once the filler stopped.
+  UniqueFd memory_file_{::open("/proc/self/statm", O_RDONLY | O_CLOEXEC)};
   DaemonFacts facts_;
-  UniqueFd quiet_{::eventfd(0, EFD_CLOEXEC)};  // Readable once the background stopped.
-  bool is_first_;                              // No worker served this mount before.
-  UniqueFd device_;
+  const bool is_first_;  // No worker served this mount before.
   std::unique_ptr<Image> image_;
-  unsigned threads_;
-  unsigned prefetch_threads_;
-  MemoryPlan memory_plan_;
-  std::optional<Recorder> recorder_;
+  const unsigned threads_;
+  const unsigned prefetch_threads_;
+  const MemoryPlan memory_plan_;
   BlockCache cache_;
-  ExtentMapper reader_;
+  ExtentMapper extents_;
+  Transport transport_;
+  const std::unique_ptr<Recorder> recorder_;
+  PageCacheFiller filler_;
   FileSystem file_system_;
+  Session session_;
 };
 
 int work(const Options& options, const Control& control, WorkerHandles handles,

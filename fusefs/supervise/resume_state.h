@@ -8,7 +8,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -55,19 +54,6 @@ class ResumeState {
   std::atomic<bool> open_ = false;
   std::array<std::atomic<std::uint64_t>, kMostInFlight> in_flight_{};  // 0: free.
   std::array<Header, kThreads> headers_{};
-};
-
-// What the hooks of a session need: everything that goes to and comes from the kernel passes them.
-struct Transport {
-  ResumeState& resume;
-  std::function<void()> opened;       // Called once INIT is answered; may be empty.
-  bool can_resend = true;             // False: not even where the kernel can.
-  std::atomic<unsigned> threads = 0;  // How many have a number.
-  // While a session is told of an INIT that was answered long ago: answers are not sent.
-  bool replaying = false;
-
-  // Whether requests have to be remembered.
-  [[nodiscard]] bool remembers() const { return !can_resend || !resume.kernel_resends(); }
 };
 
 }  // namespace pyram

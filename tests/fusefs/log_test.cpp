@@ -10,9 +10,8 @@ using pyram::Log;
 
 TEST_CASE("a log that left errors out says how many, and goes on") {
   Log::Clock::time_point now{};
-  Log log([&now] { return now; });
   std::vector<std::string> lines;
-  log.forward_to([&](std::string_view line, bool) { lines.emplace_back(line); });
+  Log log([&](std::string_view line, bool) { lines.emplace_back(line); }, [&now] { return now; });
   for (int i = 0; i < Log::kBurst + 7; ++i) log.error("bad");
   CHECK(lines.size() == Log::kBurst);
   CHECK(log.leaves_out());

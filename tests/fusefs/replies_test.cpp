@@ -51,22 +51,18 @@ class Server {
   Server(const fs::path& image, const fs::path& directory)
       : image_(pyram::Image::open(image)),
         cache_(*image_, statistics_, std::size_t{8} << 20, 2),
-        reader_(*image_, cache_),
-        transport_{resume_, {}},
-        file_system_(*image_, reader_, statistics_, log_, transport_, {}),
+        extents_(*image_, cache_),
         mount_(pyram::MountPoint::mount({.directory = directory, .source = image})),
-        session_(file_system_, pyram::UniqueFd(::fcntl(mount_.device(), F_DUPFD_CLOEXEC, 0)),
-                 false),
-        storer_(reader_, [this](pyram::InodeRef file, std::uint64_t offset,
-                                std::span<const std::byte> bytes) {
-          session_.store(*image_, file, offset, bytes);
-        }) {
-    log_.forward_to([](std::string_view, bool) {});
-    file_system_.on_status([] { return std::string("status"); });
-    file_system_.on_quiesce([](const std::function<void()>& then) { then(); });
-    file_system_.on_reload([](const pyram::FileSystem::ReloadAnswer& answer) { answer(""); });
-    file_system_.store_by(storer_);
+        transport_(pyram::UniqueFd(::fcntl(mount_.device(), F_DUPFD_CLOEXEC, 0)), resume_,
+                   statistics_, {}, true),
+        filler_(*image_, extents_, transport_, statistics_, log_, {.whole_blocks = true}),
+        file_system_(*image_, extents_, filler_, statistics_, log_, {},
+                     {.status = [] { return std::string("status"); },
+                      .reload = [](const pyram::DaemonCalls::ReloadAnswer& answer) { answer(""); }},
+                     nullptr),
+        session_(file_system_, transport_, false) {
     session_.start(1);
+    filler_.start();
   }
   ~Server() {
     ::umount2(mount_.directory().c_str(), MNT_DETACH);
@@ -83,14 +79,14 @@ class Server {
   pyram::Statistics statistics_;
   std::unique_ptr<pyram::Image> image_;
   pyram::BlockCache cache_;
-  pyram::ExtentMapper reader_;
-  pyram::Log log_;
+  pyram::ExtentMapper extents_;
+  pyram::Log log_{[](std::string_view, bool) {}};
   pyram::ResumeState resume_;
-  pyram::Transport transport_;
-  pyram::FileSystem file_system_;
   pyram::MountPoint mount_;
+  pyram::Transport transport_;
+  pyram::PageCacheFiller filler_;
+  pyram::FileSystem file_system_;
   pyram::Session session_;
-  pyram::BlockFiller storer_;
 };
 
 using Action = std::function<int(int)>;
