@@ -50,17 +50,15 @@ void KeptChildren::restore() noexcept {
   }
 }
 
-PreparedProgram::PreparedProgram(const Program& program)
-    : program_(program), argv_(exec_pointers(program.arguments)), copies_(program.descriptors) {
-  if (program.environment) envp_ = exec_pointers(*program.environment);
+DescriptorMap::DescriptorMap(std::vector<DescriptorCopy> copies) : copies_(std::move(copies)) {
   for (const DescriptorCopy& copy : copies_) first_free_ = std::max(first_free_, copy.to + 1);
 }
 
-void PreparedProgram::move_away(int& fd) const noexcept {
+void DescriptorMap::move_away(int& fd) const noexcept {
   if (fd < first_free_) fd = ::fcntl(fd, F_DUPFD_CLOEXEC, first_free_);
 }
 
-int PreparedProgram::become() noexcept {
+int DescriptorMap::apply(bool closes_others) noexcept {
   // First all sources move out of the way: a copy could replace the source of the next one.
   for (DescriptorCopy& copy : copies_) {
     int from = copy.from;
@@ -69,10 +67,22 @@ int PreparedProgram::become() noexcept {
     copy.from = ::fcntl(from, F_DUPFD_CLOEXEC, first_free_);
     if (copy.from < 0) return errno;
   }
-  if (program_.closes_others) ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+  if (closes_others) ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   for (const DescriptorCopy& copy : copies_) {
     if (::dup2(copy.from, copy.to) < 0) return errno;
   }
+  return 0;
+}
+
+PreparedProgram::PreparedProgram(const Program& program)
+    : program_(program),
+      argv_(exec_pointers(program.arguments)),
+      descriptors_(program.descriptors) {
+  if (program.environment) envp_ = exec_pointers(*program.environment);
+}
+
+int PreparedProgram::become() noexcept {
+  if (const int error = descriptors_.apply(program_.closes_others); error != 0) return error;
   if (program_.resets_signals) reset_signals();
   if (!program_.directory.empty() && ::chdir(program_.directory.c_str()) != 0) return errno;
   const char* const path = program_.path.empty() ? argv_[0] : program_.path.c_str();
@@ -97,7 +107,7 @@ Child Child::start(const Program& program) {
   Pipe failure = make_pipe();  // The child's errno when exec fails; closed by a successful exec.
   Child child = fork("start " + quote(path), [&] {
     int writer = failure.writer.get();
-    prepared.move_away(writer);
+    prepared.descriptors().move_away(writer);
     const int error = prepared.become();
     [[maybe_unused]] const ssize_t n = ::write(writer, &error, sizeof error);
     return 127;
@@ -123,7 +133,8 @@ Child::Child(Child&& other) noexcept
     : kept_(std::move(other.kept_)),
       process_(std::move(other.process_)),
       pid_(std::exchange(other.pid_, -1)),
-      status_(other.status_) {}
+      status_(other.status_),
+      ended_by_(other.ended_by_) {}
 
 Child::~Child() {
   if (pid_ <= 0 || status_) return;
@@ -149,7 +160,8 @@ void Child::collect(int options) {
     if (errno != EINTR) throw system_error(ExitCode::kFailed, errno, "wait for a process");
   }
   if (info.si_pid == 0) return;  // WNOHANG, and it still runs.
-  status_ = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+  if (info.si_code != CLD_EXITED) ended_by_ = info.si_status;
+  status_ = ended_by_ == 0 ? info.si_status : 128 + ended_by_;
 }
 
 int Child::wait() {

@@ -62,6 +62,25 @@ struct Program {
   bool resets_signals = false;
 };
 
+// Puts descriptors where a program expects them, in a child. Between fork and exec no memory may be
+// asked for where other threads could have held a lock: so all is prepared before.
+class DescriptorMap {
+ public:
+  // Each `to` once; in any order.
+  explicit DescriptorMap(std::vector<DescriptorCopy> copies);
+  // To be called in a child, once. `closes_others`: exec closes all descriptors above the standard
+  // ones that are no copy. Returns errno's value when something failed, else 0.
+  [[nodiscard]] int apply(bool closes_others) noexcept;
+  // Moves a descriptor that the map doesn't know of to where it is not in its way. In a child.
+  void move_away(int& fd) const noexcept;
+  // Above every descriptor that is a copy, and above the standard ones.
+  [[nodiscard]] int first_free() const noexcept { return first_free_; }
+
+ private:
+  std::vector<DescriptorCopy> copies_;
+  int first_free_ = 3;
+};
+
 // A program, ready for exec: between fork and exec no memory may be asked for where other threads
 // could have held a lock. `program` must outlive it and stay as it is.
 class PreparedProgram {
@@ -69,15 +88,13 @@ class PreparedProgram {
   explicit PreparedProgram(const Program& program);
   // To be called in a child. Returns errno's value when something failed.
   [[nodiscard]] int become() noexcept;
-  // Moves a descriptor that become() doesn't know of to where it is not in its way. In a child.
-  void move_away(int& fd) const noexcept;
+  [[nodiscard]] const DescriptorMap& descriptors() const noexcept { return descriptors_; }
 
  private:
   const Program& program_;
   std::vector<char*> argv_;
   std::vector<char*> envp_;
-  std::vector<DescriptorCopy> copies_;
-  int first_free_ = 3;  // Above every descriptor that the program gets.
+  DescriptorMap descriptors_;
 };
 
 // Owns a child process. Its end is awaited through a pidfd, or by its number where the kernel has
@@ -115,6 +132,9 @@ class Child {
   // (Cold: no start of the launcher waits so.)
   [[nodiscard, gnu::cold]] bool wait_for(std::chrono::milliseconds at_most);
 
+  // The signal that ended it; 0 where it ended by itself, or where its end has not been seen.
+  [[nodiscard]] int ended_by() const noexcept { return ended_by_; }
+
   // Sends it a signal, unless its end has been seen.
   void signal(int number) const noexcept;
 
@@ -133,6 +153,7 @@ class Child {
   UniqueFd process_;
   pid_t pid_;
   std::optional<int> status_;
+  int ended_by_ = 0;
 };
 
 }  // namespace pyram

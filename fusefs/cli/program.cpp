@@ -21,6 +21,7 @@
 #include "fusefs/supervise/readiness.h"
 #include "fusefs/supervise/supervisor.h"
 #include "fusefs/supervise/worker_process.h"
+#include "support/child.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/pipe.h"
@@ -47,27 +48,25 @@ void close_inherited(int kept) {
 template <typename Serve>
 void in_background(pyram::Readiness& readiness, Serve&& serve) {
   auto [output, input] = pyram::make_pipe();
-  const pid_t child = ::fork();
-  if (child < 0) throw pyram::system_error(ExitCode::kFailed, errno, "start the daemon");
-  if (child > 0) {
-    input.reset();
-    pyram::wait_for_child(std::move(output));
-    return;
-  }
-  output.reset();
-  readiness.set_parent(std::move(input));
-  ::setsid();
-  int code = 0;
-  try {
-    serve();
-  } catch (const Error& error) {
-    readiness.fail(error);
-    code = static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    readiness.fail(Error(ExitCode::kFailed, error.what()));
-    code = static_cast<int>(ExitCode::kFailed);
-  }
-  std::exit(code);
+  pyram::Child daemon = pyram::Child::fork("start the daemon", [&]() -> int {
+    output.reset();
+    readiness.set_parent(std::move(input));
+    ::setsid();
+    int code = 0;
+    try {
+      serve();
+    } catch (const Error& error) {
+      readiness.fail(error);
+      code = static_cast<int>(error.code());
+    } catch (const std::exception& error) {
+      readiness.fail(Error(ExitCode::kFailed, error.what()));
+      code = static_cast<int>(ExitCode::kFailed);
+    }
+    std::exit(code);
+  });
+  daemon.release();
+  input.reset();
+  pyram::wait_for_child(std::move(output));
 }
 
 void mount(const pyram::Options& options) {

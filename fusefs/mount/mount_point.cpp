@@ -16,11 +16,11 @@
 #include <vector>
 
 #include "fusefs/status.h"
+#include "support/child.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/pipe.h"
 #include "support/process.h"
-#include "support/signal_reset.h"
 #include "support/text.h"
 
 namespace pyram {
@@ -201,32 +201,21 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& directory)
   UniqueFd theirs(pair[1]);
   auto [error_output, error_input] = make_pipe();
 
-  // Made before the fork, because the child may not allocate.
-  const std::string variable = "_FUSE_COMMFD=" + std::to_string(theirs.get());
-  std::string path = "PATH=";
-  if (const char* value = std::getenv("PATH")) path += value;
-  const std::array<const char*, 6> arguments = {kFusermount,       "-o",   options.c_str(), "--",
-                                                directory.c_str(), nullptr};
-  const std::array<const char*, 3> environment = {variable.c_str(), path.c_str(), nullptr};
-  const pid_t child = ::fork();
-  if (child < 0) {
-    throw system_error(ExitCode::kNoFuse, errno, std::string("run ") + kFusermount);
-  }
-  if (child == 0) {
-    reset_signals();
-    ::fcntl(theirs.get(), F_SETFD, 0);
-    ::dup2(error_input.get(), STDERR_FILENO);
-    ::execve(helper->c_str(), const_cast<char* const*>(arguments.data()),  // NOLINT
-             const_cast<char* const*>(environment.data()));                // NOLINT
-    ::_exit(127);
-  }
+  constexpr int kSocket = 3;
+  Program program{.arguments = {kFusermount, "-o", options, "--", directory.native()},
+                  .path = helper->native()};
+  const char* const path = std::getenv("PATH");
+  program.environment = {"_FUSE_COMMFD=" + std::to_string(kSocket),
+                         std::string("PATH=") + (path != nullptr ? path : "")};
+  program.descriptors = {{theirs.get(), kSocket}, {error_input.get(), STDERR_FILENO}};
+  program.closes_others = true;
+  program.resets_signals = true;
+  Child child = Child::start(program);
   theirs.reset();
   error_input.reset();
   UniqueFd device = receive_descriptor(ours.get());
   std::string said = read_to_end(error_output.get(), kFusermount);
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  const int status = child.wait();
   if (device && status == 0) return device;
   while (!said.empty() && said.back() == '\n') said.pop_back();
   if (const std::size_t line = said.rfind('\n'); line != std::string::npos) said.erase(0, line + 1);

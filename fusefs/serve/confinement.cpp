@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -157,7 +158,10 @@ bool filter_calls(const ConfinementNeeds& needs) {
   if (needs.helper > 0) {
     const auto helper = static_cast<std::uint32_t>(needs.helper);
     filter.allow_if(SCMP_SYS(kill), equals(0, helper), equals(1, SIGKILL));
-    filter.allow_if(SCMP_SYS(wait4), bits(0, 0xffffffff, helper));
+    // By its pidfd, or by its number where the kernel has no pidfds. It is the only child.
+    constexpr std::uint64_t kByDescriptor = 3;  // P_PIDFD: newer than some C libraries.
+    filter.allow_if(SCMP_SYS(waitid), equals(0, kByDescriptor));
+    filter.allow_if(SCMP_SYS(waitid), equals(0, P_PID), bits(1, 0xffffffff, helper));
     // To its socket, which is connected: nobody else can be addressed.
     filter.allow_if(SCMP_SYS(sendto), equals(4, 0));
     filter.allow_if(SCMP_SYS(recvfrom), equals(4, 0));

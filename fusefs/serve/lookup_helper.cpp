@@ -28,8 +28,8 @@ void list_directory(const std::string& path) {
 }  // namespace
 
 void LookupHelper::answer_all(int socket, std::string& path) {
-  // Everything else belongs to the daemon, above all the connection to the kernel; and a pipe that
-  // the daemon's caller reads would never end for him.
+  // Everything else belongs to the daemon, above all the connection to the kernel. And the caller
+  // of the daemon would never see the end of a pipe that this process has open.
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
   constexpr int kKept = 3;
@@ -43,7 +43,7 @@ void LookupHelper::answer_all(int socket, std::string& path) {
     if (got <= 0) ::_exit(0);
     path.resize(prefix);
     path.append(name.data() + 1, static_cast<std::size_t>(got) - 1);
-    // Whether it worked is for the daemon to find out.
+    // The daemon finds out by itself whether it worked.
     struct stat status {};
     if (Question{name[0]} == Question::kList) {
       list_directory(path);
@@ -64,18 +64,19 @@ LookupHelper::LookupHelper(const std::filesystem::path& mount_point) {
   // The child allocates nothing: this process has another thread, which may be allocating now.
   std::string path = mount_point.native() + "/";
   path.reserve(path.size() + PATH_MAX);
-  child_ = ::fork();
-  if (child_ < 0) throw system_error(ExitCode::kFailed, errno, "start a process for prefetching");
-  if (child_ == 0) answer_all(theirs.get(), path);
+  child_.emplace(Child::fork("start a process for prefetching",
+                             [&]() -> int { answer_all(theirs.get(), path); }));
 }
 
 LookupHelper::~LookupHelper() {
   socket_.reset();
-  while (::waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+  try {
+    child_->wait();
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): then there is nothing to collect.
   }
 }
 
-void LookupHelper::kill() const { ::kill(child_, SIGKILL); }
+void LookupHelper::kill() const { child_->signal(SIGKILL); }
 
 bool LookupHelper::ask(Question question, const std::string& path) {
   if (path.size() + 1 >= PATH_MAX) return true;

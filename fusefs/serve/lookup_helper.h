@@ -9,8 +9,10 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
+#include "support/child.h"
 #include "support/unique_fd.h"
 
 namespace pyram {
@@ -26,10 +28,10 @@ class LookupHelper {
   LookupHelper(const LookupHelper&) = delete;
   LookupHelper& operator=(const LookupHelper&) = delete;
 
-  // Ends the child, also while touch() waits, which then returns false. Thread-safe.
+  // Ends the child, also while look_up() or list() waits, which then returns false. Thread-safe.
   void kill() const;
 
-  [[nodiscard]] pid_t child() const { return child_; }
+  [[nodiscard]] pid_t child() const { return child_->pid(); }
 
   // Have the child look `path` up, or list the beginning of the directory `path` with what
   // READDIRPLUS says of everything in it, and return when it did; paths are relative to the mount
@@ -44,7 +46,7 @@ class LookupHelper {
   [[noreturn]] static void answer_all(int socket, std::string& path);
 
   UniqueFd socket_;
-  pid_t child_ = -1;
+  std::optional<Child> child_;  // Always, after construction.
 };
 
 }  // namespace pyram

@@ -45,7 +45,7 @@ constexpr int kMostShortLives = 5;
 constexpr int kRetryMilliseconds = 100;
 constexpr int kPauseMilliseconds = 1000;
 
-// What was open stays so for nobody: a pipe that we inherited would never end for its reader.
+// Closes what was inherited: the reader of an inherited pipe would never see its end.
 void leave_terminal() {
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) return;
@@ -60,7 +60,7 @@ std::string own_program() {
   return std::filesystem::read_symlink("/proc/self/exe", error).native();
 }
 
-// How it was called: of a program that is ours among other things, also what tells it to be ours.
+// How it was called. In a bundle the first words say which of its programs it is.
 std::vector<std::string> own_command_line() {
   std::vector<std::string> words;
   const std::string text = read_file("/proc/self/cmdline");
@@ -73,6 +73,24 @@ std::filesystem::path path_of_image(const Options& options) {
   const auto canonical = std::filesystem::canonical(options.image, error);
   return error ? std::filesystem::absolute(options.image) : canonical;
 }
+
+// What the supervisor does with the mount. Each state may also be followed by kEnded: when the
+// worker ends cleanly, or when the connection to the kernel is gone.
+//
+//   kStarting --ready--> kServing --idle timeout--> kLeft
+//       |                   |                         |
+//       +---- asked to end -+-------------------------+
+//                           |
+//                           +--> kDetached   the mount was in use
+//                           +--> kAborting   only copies in other mount namespaces are left
+enum class State {
+  kStarting,  // Mounted. The first worker has not answered the kernel yet.
+  kServing,
+  kLeft,      // Unmounted here, as nobody used it. Copies in other mount namespaces are served.
+  kDetached,  // Asked to end: served until the programs that use it end.
+  kAborting,  // Asked to end: ends when the worker has ended, although there are copies.
+  kEnded,
+};
 
 class Supervisor {
  public:
@@ -94,7 +112,7 @@ class Supervisor {
     try {
       memory_.emplace(SharedMemory::create(image_path_.native(), mount_->directory().native()));
       start_worker();
-      while (!ended_ && !verdict_) step();
+      while (state_ != State::kEnded && !verdict_) step();
       if (verdict_) throw Error(*verdict_);
     } catch (const std::exception& error) {
       if (is_ready_) log_.error(error.what());
@@ -122,7 +140,7 @@ class Supervisor {
     worker_->control().send(Word::kGo);
   }
 
-  // Programs that use it see errors; without us they would wait for ever.
+  // Programs that use it get errors; with nobody to answer they would wait for ever.
   void give_mount_up() noexcept {
     try {
       mount_->detach();
@@ -157,8 +175,8 @@ class Supervisor {
 
   enum Waiting : std::size_t { kSignals, kWorker, kWorkerEnd, kStandby, kCount };
 
-  // Waits for something to happen, and does what follows from it. What ends the supervisor is
-  // ended_ or verdict_, and nothing that fails in here.
+  // Waits for something to happen, and does what follows from it. Only kEnded or a verdict ends the
+  // supervisor, and nothing that fails in here.
   void step() noexcept {
     if (!worker_ && attempt([this] { start_worker(); })) last_failure_.clear();
     std::array<pollfd, kCount> waiting{};
@@ -167,7 +185,7 @@ class Supervisor {
     waiting[kWorkerEnd] = {worker_ ? worker_->ended() : -1, POLLIN, 0};
     waiting[kStandby] = {standby_ ? standby_->control().descriptor() : -1, POLLIN, 0};
     if (::poll(waiting.data(), waiting.size(), milliseconds()) < 0) {
-      // It may be that there is no memory: not at once again.
+      // The kernel may have no memory: waits before it tries again.
       if (errno != EINTR) ::poll(nullptr, 0, kRetryMilliseconds);
       return;
     }
@@ -175,20 +193,20 @@ class Supervisor {
     // Even if the rest of the step failed.
     attempt(
         [this] { std::erase_if(leftovers_, [](const auto& worker) { return worker->reap(); }); });
-    if (end_wanted_ && !ended_) {
+    if (end_wanted_ && state_ != State::kEnded) {
       end_wanted_ = !attempt([this] { end(); });
-    } else if (is_ready_ && !ended_) {
+    } else if (state_ == State::kServing) {
       attempt([this] { look_idle(); });
     }
-    // The worker would have told; without one nobody else does.
-    if (!worker_ && !mount_->is_connected()) ended_ = true;
+    // A worker would have said so.
+    if (!worker_ && !mount_->is_connected()) state_ = State::kEnded;
   }
 
   // How long step() may wait.
   [[nodiscard]] int milliseconds() const {
     if (!worker_) return kRetryMilliseconds;
     if (end_wanted_) return kPauseMilliseconds;
-    return is_ready_ ? idle_.milliseconds() : -1;
+    return state_ == State::kServing ? idle_.milliseconds() : -1;
   }
 
   void act_on(const std::array<pollfd, kCount>& waiting) {
@@ -199,7 +217,7 @@ class Supervisor {
     }
     if (waiting[kStandby].revents != 0) hear_standby();
     if (waiting[kWorkerEnd].revents != 0) {
-      // What it said before is to be heard before.
+      // First what it said before it ended.
       while (const auto message = worker_->control().receive_now()) hear(*message);
       worker_ended();
     } else if (waiting[kWorker].revents != 0) {
@@ -221,13 +239,13 @@ class Supervisor {
     if (result == UnmountResult::kDone) leave_copies();
   }
 
-  // It was unmounted because nobody used it. Who made a mount namespace meanwhile (a container,
-  // `unshare -m`) has a copy of the mount in it. That nobody asked for anything does not say that
-  // no program there has files mapped or open, and they must not lose them for the sake of a
-  // timeout: so copies are served until they are gone too, or somebody ends us. Here the place is
-  // free for another start.
+  // It was unmounted because nobody used it. A mount namespace that was made meanwhile (by a
+  // container, by `unshare -m`) has a copy of the mount. Programs there may have files mapped or
+  // open although they request nothing, and must not lose them because of a timeout: so copies are
+  // served until they are gone too, or until the daemon is told to end. Another start can mount on
+  // the directory here.
   void leave_copies() {
-    has_left_ = true;
+    state_ = State::kLeft;
     registration_.reset();
     if (!mount_->is_connected() || mount_->is_mounted_here()) return;
     log_.info(
@@ -274,20 +292,20 @@ class Supervisor {
     } else {
       leftovers_.push_back(std::move(worker_));
     }
-    if (is_aborting_) {
-      ended_ = true;
+    if (state_ == State::kAborting) {
+      state_ = State::kEnded;
       return;
     }
     if (draining_) return go_on_with_standby();
     if (end.clean) {
       if (is_ready_) {
-        ended_ = true;
+        state_ = State::kEnded;
       } else {
         verdict_.emplace(ExitCode::kFailed, "the mount was unmounted before it could be used");
       }
       return;
     }
-    // One that had agreed with the kernel already can be replaced, told or not.
+    // After INIT was answered a worker can be replaced, whether its readiness was reported or not.
     if (!(*memory_)->resume.is_open() || !supervised()) {
       if (!failure_) {
         failure_.emplace(ExitCode::kFailed, "cannot serve the mount: the worker " + end.how +
@@ -315,7 +333,8 @@ class Supervisor {
   // ends, then the new one goes on: requests that come in between wait in the kernel.
   void reload() {
     if (standby_) return worker_->control().send(Word::kRefused, "somebody else is at it");
-    if (is_aborting_) return worker_->control().send(Word::kRefused, "it is about to end");
+    if (state_ == State::kAborting)
+      return worker_->control().send(Word::kRefused, "it is about to end");
     try {
       standby_ = WorkerProcess::exec(program_, own_command_line(), files());
     } catch (const Error& error) {
@@ -351,6 +370,7 @@ class Supervisor {
 
   void announce() {
     is_ready_ = true;
+    if (state_ == State::kStarting) state_ = State::kServing;
     // Without it the mount is not found by its image, but serves.
     if (options_.allow_other) {
       attempt([this] { registration_.emplace(image_path_, mount_->directory()); });
@@ -359,27 +379,27 @@ class Supervisor {
       log_.set_target(Log::Target::kSyslog);
       leave_terminal();
     }
-    // What it took to get here is not needed any more, and we stay for long.
+    // What the start needed is not needed any more, and this process lives for long.
     ::malloc_trim(0);
     readiness_.succeed();
     notify_service_manager("READY=1");
   }
 
-  // Somebody asked us to end. Those who use the mount are served until they are done. But for a
-  // copy of it in another mount namespace nobody waits: that may be there for as long as the
-  // machine runs, and whoever stops a service wants it stopped.
+  // Ends because it was asked to. Programs that use the mount are served until they are done. A
+  // copy of the mount in another mount namespace is not waited for: it may be there for as long as
+  // the machine runs, and `systemctl stop` has to stop the service.
   void end() {
     notify_service_manager("STOPPING=1");
-    if (is_detached_ || is_aborting_) return;
+    if (state_ == State::kDetached || state_ == State::kAborting) return;
     const UnmountResult result = mount_->unmount();
     if (result == UnmountResult::kBusy) {
       mount_->detach();
-      is_detached_ = true;
+      state_ = State::kDetached;
       log_.info("the mount was in use: it is detached, and served until its users end");
     } else if (mount_->is_connected()) {
-      // Where somebody else took the mount away, it may have been in use.
-      has_left_ = has_left_ || result == UnmountResult::kDone;
-      if (has_left_ && !mount_->is_mounted_here()) {
+      // A mount that another program took away may have been in use.
+      if (result == UnmountResult::kDone) state_ = State::kLeft;
+      if (state_ == State::kLeft && !mount_->is_mounted_here()) {
         log_.info("a copy of the mount in another mount namespace ends with the daemon");
         abort();
       } else {
@@ -389,15 +409,15 @@ class Supervisor {
     registration_.reset();
   }
 
-  // Ends although the file system is mounted somewhere: the last one who closes the connection ends
-  // it, and whoever uses it gets errors. The worker has to end by itself: one that puts pages into
-  // the kernel's cache can't be killed while a reader holds them that only it can answer, and has
-  // the connection open as long.
+  // Ends although the file system is mounted somewhere: when the last descriptor of the connection
+  // is closed the connection ends, and programs that use the mount get errors. The worker has to
+  // end by itself. It can't be killed while it puts pages into the kernel's cache that a program
+  // waits for, since only the worker can answer that READ, and it has the connection open as long.
   void abort() {
-    is_aborting_ = true;
+    state_ = State::kAborting;
     standby_.reset();
     if (!worker_) {
-      ended_ = true;
+      state_ = State::kEnded;
     } else if (!draining_) {
       worker_->control().send(Word::kDrain);
     }
@@ -406,8 +426,9 @@ class Supervisor {
   static ImageFile open_image(const std::filesystem::path& path, std::uint64_t offset) {
     ImageFile file = Image::open_file(path, offset);
     Image::check(file);
-    // Where a block was read ahead and the next one is read, the system sees one who reads on and
-    // on, and would read up to megabytes more. What is needed soon is told (ImageFile::read_ahead).
+    // When one block was read ahead and the next one is read, the kernel takes it for sequential
+    // reading, and would read up to megabytes more. The prefetch says what it needs
+    // (ImageFile::read_ahead).
     file.expect_random_reads();
     return file;
   }
@@ -423,16 +444,13 @@ class Supervisor {
   std::optional<SharedMemory> memory_;
   std::optional<Registration> registration_;
   IdleWatch idle_;
-  std::unique_ptr<WorkerProcess> worker_;   // None: it died, and there is no other yet.
+  std::unique_ptr<WorkerProcess> worker_;   // None: it died, and its successor is not started yet.
   std::unique_ptr<WorkerProcess> standby_;  // Of a newer program, and not serving yet.
-  std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Dead, but not gone yet.
-  bool draining_ = false;  // The worker was told to end for the standby one.
-  bool is_ready_ = false;
-  bool end_wanted_ = false;   // Somebody asked for it, and end() did not do it yet.
-  bool is_detached_ = false;  // It was in use when we were to end: served until its users end.
-  bool is_aborting_ = false;  // Ends although there are copies of the mount in other namespaces.
-  bool has_left_ = false;     // We unmounted it: at most copies of it are left.
-  bool ended_ = false;
+  std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Killed, and not gone yet.
+  State state_ = State::kStarting;
+  bool is_ready_ = false;         // Whoever started the daemon was told that the mount serves.
+  bool end_wanted_ = false;       // It was asked to end, and end() has not succeeded yet.
+  bool draining_ = false;         // The worker was told to end for the standby one.
   std::optional<Error> verdict_;  // Why the mount is given up.
   std::string last_failure_;      // The last that was logged.
   int short_lives_ = 0;

@@ -4,8 +4,8 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <csignal>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,10 +13,11 @@
 #include "fusefs/mount_options.h"
 #include "fusefs/serve/worker.h"
 #include "fusefs/supervise/control.h"
+#include "support/child.h"
 
 namespace pyram {
 
-// What every worker of a mount gets. The supervisor's own; workers get copies.
+// What every worker of a mount gets copies of. They belong to the supervisor.
 struct WorkerFiles {
   int device = -1;
   int image = -1;
@@ -30,8 +31,8 @@ class WorkerProcess {
   // REQUIRES: no other threads.
   [[nodiscard]] static std::unique_ptr<WorkerProcess> fork(const Options& options,
                                                            const WorkerFiles& files);
-  // A process of `program`, called with `arguments` and the option by which it knows what it is.
-  // Throws Error (kFailed); a program that can't be run ends without a word.
+  // A process of `program`, called with `arguments` and the option by which it knows that it is a
+  // worker. Throws Error (kFailed). Where the program can't be run, the process ends with code 127.
   [[nodiscard]] static std::unique_ptr<WorkerProcess> exec(
       const std::string& program, const std::vector<std::string>& arguments,
       const WorkerFiles& files);
@@ -39,16 +40,17 @@ class WorkerProcess {
   [[nodiscard]] static std::unique_ptr<WorkerProcess> start_thread(const Options& options,
                                                                    const WorkerFiles& files);
 
-  // Ends a process at once.
+  // Kills a process. Does not wait for one that the kernel holds.
   ~WorkerProcess();
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
 
   [[nodiscard]] const Control& control() const { return control_; }
-  [[nodiscard]] pid_t id() const { return pid_; }
+  // -1 for a thread.
+  [[nodiscard]] pid_t id() const { return child_ ? child_->pid() : -1; }
   [[nodiscard]] std::chrono::steady_clock::time_point started() const { return started_; }
 
-  // For poll: readable as soon as the worker does nothing any more; -1 for a thread, of which
+  // For poll(): readable as soon as the worker does nothing any more; -1 for a thread, whose end
   // control() tells.
   //
   // That can be long before the process is gone: a thread that puts bytes into the kernel's cache
@@ -60,27 +62,25 @@ class WorkerProcess {
   void expect_end() const;
 
   struct End {
-    bool clean = false;  // It did what it was to do.
+    bool clean = false;  // The file system was unmounted.
     std::string how;     // "was ended by signal 11 (Segmentation fault)"
   };
-  // REQUIRES: it ended, or its end of control() is closed. Ends it where it has not ended. Reaps
-  // it, but for one that the kernel doesn't let go yet.
+  // REQUIRES: it ended, or its end of control() is closed. Kills it where it has not ended, and
+  // collects it, unless the kernel holds it.
   End wait();
-  // Reaps it if that can be done now; true when there is nothing left to reap.
+  // Collects it if that can be done now; true when there is nothing left to collect.
   bool reap() noexcept;
 
  private:
-  // Made before its process, for which there must be an owner then.
+  // Of a thread, or of a process without its Child, which is started when this exists.
   WorkerProcess(Control control, UniqueFd alive);
-  void own(pid_t child) noexcept;
-  // Ends it where it has not ended, and reaps it; false where that takes longer.
+  // Kills it, and collects it; false where that takes longer.
   bool kill() noexcept;
 
   Control control_;
-  pid_t pid_ = -1;    // -1: a thread, or reaped.
-  siginfo_t end_{};   // As waitid() gave it.
-  UniqueFd process_;  // Of pidfd_open(); none where the kernel hasn't that.
-  UniqueFd alive_;    // A pipe's end, of which the worker has the other.
+  std::optional<Child> child_;
+  bool was_lost_ = false;  // Another part of this process collected it.
+  UniqueFd alive_;         // A pipe's end, of which the worker has the other.
   int thread_code_ = 0;
   std::thread thread_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
