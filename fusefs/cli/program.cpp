@@ -4,14 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "fusefs/cli/options.h"
@@ -95,9 +93,8 @@ void mount(const pyram::Options& options) {
 void extract(const pyram::Options& options) {
   pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), {});
   try {
-    const unsigned processors = std::clamp(std::thread::hardware_concurrency(), 1U, 8U);
     pyram::extract_image(options.image, options.offset, options.verify, options.mount_point,
-                         options.threads != 0 ? options.threads : processors);
+                         options.threads);
   } catch (const Error& error) {
     readiness.fail(error);
     throw;

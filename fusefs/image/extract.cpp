@@ -12,14 +12,16 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <set>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
+#include "fusefs/image/extent.h"
 #include "fusefs/image/image.h"
+#include "fusefs/image/tree_walk.h"
 #include "support/error.h"
 #include "support/memory_groups.h"
 #include "support/unique_fd.h"
@@ -69,35 +71,23 @@ class Planner {
 
   Plan plan(const fs::path& root) {
     make_directory(root, image_.root());
-    for (std::size_t i = 0; i < plan_.directories.size(); ++i) fill(i);
+    walk_tree(image_, [&](const TreeEntry& found) {
+      if (found.is_repeated) {
+        throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+                                             " is corrupt: the directory " + quote(found.path) +
+                                             " lies in two places; copy or build it again");
+      }
+      add(root / found.path, found.entry);
+      return true;
+    });
     return std::move(plan_);
   }
 
  private:
   void make_directory(const fs::path& path, InodeRef inode) {
-    // One that contains itself would never end.
-    if (!known_directories_.insert(inode).second) {
-      throw Error(ExitCode::kBadImage,
-                  "the image " + quote(image_.name()) +
-                      " is corrupt: a directory lies in two places; copy or build"
-                      " it again");
-    }
     if (::mkdir(path.c_str(), 0700) != 0) throw cannot("make the directory ", path);
     plan_.directories.push_back({path, image_.attributes(inode)});
-    inodes_.push_back(inode);
     plan_.bytes += kPage;
-  }
-
-  void fill(std::size_t index) {
-    const fs::path parent = plan_.directories[index].path;
-    ListingCursor listing = image_.open_listing(inodes_[index]);
-    while (const auto entry = Image::next_entry(listing)) {
-      if (entry->name == "." || entry->name == ".." || entry->name.find('/') != std::string::npos) {
-        throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
-                                             " has an impossible name: " + quote(entry->name));
-      }
-      add(parent / entry->name, *entry);
-    }
   }
 
   void add(const fs::path& path, const DirectoryEntry& entry) {
@@ -129,8 +119,6 @@ class Planner {
 
   const Image& image_;
   Plan plan_;
-  std::vector<InodeRef> inodes_;  // Of plan_.directories.
-  std::set<InodeRef> known_directories_;
   std::unordered_map<std::uint64_t, fs::path> first_names_;
 };
 
@@ -159,46 +147,31 @@ class Writer {
 
  private:
   void write_content(int fd, const File& file) {
-    const std::uint64_t size = file.attributes.size;
-    if (size == 0) return;
-    std::uint64_t index = 0;
-    for (;;) {
-      const FileMap map = image_.file_map(file.inode, index);
-      for (index = map.first; index < map.first + map.blocks.size(); ++index) {
-        const Block& block = map.blocks[index - map.first];
-        if (block.is_hole()) continue;
-        const std::size_t length = image_.read_block(block, block_);
-        put(fd, std::span(block_).first(length), index * map.block_size, file);
-      }
-      if (index < map.block_count) continue;
-      if (map.has_fragment()) write_tail(fd, map, file);
-      return;
+    if (file.attributes.size == 0) return;
+    FileMap map = image_.file_map(file.inode, 0);
+    for (std::uint64_t done = 0; done < map.file_size;) {
+      if (!covers(map, done)) map = image_.file_map(file.inode, done / map.block_size);
+      const Extent extent = extent_at(map, done);
+      if (!extent.block.is_hole()) put(fd, bytes_of(extent, block_of(extent)), done, file);
+      done += extent.length;
     }
   }
 
-  void write_tail(int fd, const FileMap& map, const File& file) {
+  std::span<const std::byte> block_of(const Extent& extent) {
+    if (extent.is_whole_block()) {
+      return std::span(block_).first(image_.read_block(extent.block, block_));
+    }
     // Neighbours share a fragment block.
-    if (!has_fragment_ || fragment_position_ != map.fragment.position) {
-      has_fragment_ = false;
-      fragment_length_ = image_.read_block(map.fragment, fragment_);
-      fragment_position_ = map.fragment.position;
-      has_fragment_ = true;
+    if (fragment_position_ != extent.block.position) {
+      fragment_position_.reset();
+      fragment_length_ = image_.read_block(extent.block, fragment_);
+      fragment_position_ = extent.block.position;
     }
-    const std::uint64_t begin = map.block_count * map.block_size;
-    const std::uint64_t length = file.attributes.size - begin;
-    if (begin > file.attributes.size || map.fragment_offset > fragment_length_ ||
-        length > fragment_length_ - map.fragment_offset) {
-      throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
-                                           " is corrupt: a file's tail is outside its block");
-    }
-    put(fd, std::span(fragment_).subspan(map.fragment_offset, length), begin, file);
+    return std::span(fragment_).first(fragment_length_);
   }
 
   static void put(int fd, std::span<const std::byte> bytes, std::uint64_t offset,
                   const File& file) {
-    const std::uint64_t size = file.attributes.size;
-    if (offset >= size) return;
-    bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), size - offset));
     while (!bytes.empty()) {
       const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
@@ -211,10 +184,14 @@ class Writer {
   const Image& image_;
   std::vector<std::byte> block_;
   std::vector<std::byte> fragment_;
-  std::uint64_t fragment_position_ = 0;
+  std::optional<std::uint64_t> fragment_position_;
   std::size_t fragment_length_ = 0;
-  bool has_fragment_ = false;
 };
+
+unsigned threads_of_machine() {
+  constexpr unsigned kMost = 8;
+  return std::clamp(std::thread::hardware_concurrency(), 1U, kMost);
+}
 
 void write_files(const Image& image, const std::vector<File>& files, unsigned threads) {
   // Neighbours in the image go to one thread, which then has their fragment block at hand.
@@ -297,7 +274,7 @@ void extract_image(const fs::path& image_path, std::uint64_t offset, Image::Veri
   try {
     const Plan plan = Planner(*image).plan(partial);
     check_room(partial, plan.bytes, reserve);
-    write_files(*image, plan.files, std::max(threads, 1U));
+    write_files(*image, plan.files, threads != 0 ? threads : threads_of_machine());
     finish(plan);
     if (::rename(partial.c_str(), directory.c_str()) != 0) throw cannot("create ", directory);
   } catch (...) {

@@ -9,7 +9,7 @@
 namespace pyram {
 
 // Unpacks the image that begins at `offset` of the file `image` as the new directory `directory`,
-// several files at a time. Files, directories, links and hard links, with permissions (set-uid and
+// `threads` files at a time (0: as many as the machine has processors, at most 8). Files, directories, links and hard links, with permissions (set-uid and
 // set-gid excepted) and times; everything belongs to the caller; devices, pipes and sockets are
 // left out. `directory` appears only when it is whole: until then the content is in
 // DIRECTORY.partial, which is removed first if it is there.

@@ -10,6 +10,8 @@
 
 #include "fusefs/image/bytes.h"
 #include "fusefs/image/compressors.h"
+#include "fusefs/image/extent.h"
+#include "fusefs/image/tree_walk.h"
 #include "support/error.h"
 
 namespace pyram {
@@ -345,28 +347,18 @@ std::optional<InodeRef> find_path(const Image& image, std::string_view path) {
 }
 
 std::optional<std::string> path_of(const Image& image, InodeRef inode) {
-  // An image of any size and any faults is looked through for a line of the log: not for long.
+  if (inode == image.root()) return "/";
+  // It is for a line of the log: an image with any number of entries is not searched for long.
   constexpr int kMostEntries = 100'000;
-  constexpr std::size_t kLongestPath = 4096;
-  std::vector<std::pair<InodeRef, std::string>> directories = {{image.root(), "/"}};
-  if (inode == image.root()) return directories.front().second;
+  std::optional<std::string> found;
   try {
-    for (int seen = 0; !directories.empty() && seen < kMostEntries;) {
-      const auto [directory, prefix] = std::move(directories.back());
-      directories.pop_back();
-      ListingCursor listing = image.open_listing(directory);
-      while (const auto entry = Image::next_entry(listing)) {
-        if (entry->inode == inode) return prefix + entry->name;
-        if (++seen >= kMostEntries) break;
-        if (S_ISDIR(entry->type) && prefix.size() < kLongestPath) {
-          directories.emplace_back(entry->inode, prefix + entry->name + "/");
-        }
-      }
-    }
-  } catch (const Error&) {
-    // The metadata are damaged as well.
+    walk_tree(image, [&, seen = 0](const TreeEntry& visited) mutable {
+      if (visited.entry.inode == inode) found = '/' + visited.path;
+      return !found && ++seen < kMostEntries;
+    });
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the metadata are damaged as well.
   }
-  return std::nullopt;
+  return found;
 }
 
 std::string read_image_file(const Image& image, InodeRef file, std::uint64_t limit) {
@@ -377,21 +369,14 @@ std::string read_image_file(const Image& image, InodeRef file, std::uint64_t lim
   std::string content(map.file_size, '\0');
   std::vector<std::byte> block(map.block_size);
   for (std::uint64_t done = 0; done < map.file_size;) {
-    const std::uint64_t index = done / map.block_size;
-    const auto wanted = std::min<std::uint64_t>(map.block_size, map.file_size - done);
-    if (index >= map.block_count) {
-      const std::size_t size = image.read_block(map.fragment, block);
-      if (map.fragment_offset + wanted > size) throw_corrupt("a fragment is too short");
-      std::memcpy(&content[done], &block[map.fragment_offset], wanted);
-    } else {
-      if (index - map.first >= map.blocks.size()) map = image.file_map(file, index);
-      const Block& entry = map.blocks[index - map.first];
-      if (!entry.is_hole()) {
-        if (image.read_block(entry, block) != wanted) throw_corrupt("a block is too short");
-        std::memcpy(&content[done], block.data(), wanted);
-      }
+    if (!covers(map, done)) map = image.file_map(file, done / map.block_size);
+    const Extent extent = extent_at(map, done);
+    if (!extent.block.is_hole()) {
+      const std::size_t size = image.read_block(extent.block, block);
+      const auto bytes = bytes_of(extent, std::span(block).first(size));
+      std::memcpy(&content[done], bytes.data(), bytes.size());
     }
-    done += wanted;
+    done += extent.length;
   }
   return content;
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 
+#include "fusefs/image/extent.h"
 #include "fusefs/image/image.h"
 #include "fusefs/serve/block_cache.h"
 
@@ -16,18 +17,6 @@ namespace pyram {
 
 // Puts bytes into the kernel's cache of a file. Thread-safe.
 using StorePages = std::function<void(InodeRef, std::uint64_t, std::span<const std::byte>)>;
-
-// The part of a file that lies in one block. Empty at the file's end.
-struct Extent {
-  Block block;
-  std::uint64_t file_offset = 0;      // Of its first byte, in the file.
-  std::uint32_t offset_in_block = 0;  // Of its first byte, in the decompressed block.
-  std::uint32_t length = 0;
-  std::uint32_t fragment = kNoFragment;  // The block's number where other files share it.
-
-  // The block has nothing beside it: it has to be `length` bytes.
-  [[nodiscard]] bool is_whole_block() const { return fragment == kNoFragment; }
-};
 
 // What extent_at() finds an extent by.
 struct ExtentPlace {
@@ -46,11 +35,11 @@ class ExtentMapper {
   // The extent that the byte at `offset` is in. Throws Error (image.h's file_map).
   [[nodiscard]] Extent extent_at(InodeRef file, std::uint64_t offset);
 
-  // The block of an extent that is no hole; its bytes are checked to be as many as they have to be.
+  // The block of an extent that is no hole. Throws Error where bytes_of() would.
   [[nodiscard]] BlockCache::Pin pin(const Extent& extent);
   [[nodiscard]] static std::span<const std::byte> bytes(const Extent& extent,
                                                         const BlockCache::Pin& pin) {
-    return pin.bytes().subspan(extent.offset_in_block, extent.length);
+    return bytes_of(extent, pin.bytes());
   }
 
   // Give back the memory of what is only kept for speed.

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "fusefs/image/tree_walk.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 
@@ -329,24 +330,14 @@ std::vector<HotGroup> whole_image(const Image& image) {
     HotRange range;
   };
   std::vector<File> files;
-  std::vector<std::pair<InodeRef, std::string>> directories = {{image.root(), ""}};
-  std::set<InodeRef> known = {image.root()};
-  while (!directories.empty()) {
-    const auto [directory, prefix] = std::move(directories.back());
-    directories.pop_back();
-    ListingCursor listing = image.open_listing(directory);
-    while (auto entry = Image::next_entry(listing)) {
-      if (!known.insert(entry->inode).second) continue;
-      const std::string path = prefix + entry->name;
-      if (S_ISDIR(entry->type)) {
-        directories.emplace_back(entry->inode, path + "/");
-      } else if (S_ISREG(entry->type)) {
-        const FileMap map = image.file_map(entry->inode, 0);
-        const Block& first = map.blocks.empty() ? map.fragment : map.blocks.front();
-        files.push_back({first.position, {0, map.file_size, path}});
-      }
-    }
-  }
+  std::set<InodeRef> known;  // A file with several names is fetched once.
+  walk_tree(image, [&](const TreeEntry& found) {
+    if (!S_ISREG(found.entry.type) || !known.insert(found.entry.inode).second) return true;
+    const FileMap map = image.file_map(found.entry.inode, 0);
+    const Block& first = map.blocks.empty() ? map.fragment : map.blocks.front();
+    files.push_back({first.position, {0, map.file_size, found.path}});
+    return true;
+  });
   std::ranges::sort(files, {}, &File::position);
   std::vector<HotGroup> groups(1);
   for (File& file : files) groups[0].ranges.push_back(std::move(file.range));

@@ -11,8 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "fusefs/image/image.h"
 #include "image-builder/output/integrity.h"
-#include "image-builder/output/squashfs_file.h"
 #include "image-builder/scratch_job.h"
 #include "support/bundle_layout.h"
 #include "support/error.h"
@@ -96,7 +96,7 @@ void add_application(const BundleOptions& options, const Scratch& scratch, const
   fs::copy_file(options.image, image);
   fs::permissions(image, fs::perms::owner_write, fs::perm_options::add);
   // Its Merkle tree is of what it was, and lies where mksquashfs goes on.
-  fs::resize_file(image, trailer_position(read_superblock(image).bytes_used));
+  fs::resize_file(image, trailer_position(Image::open(image)->superblock().bytes_used));
   run_or_throw(
       {.arguments = {"mksquashfs", directory.native(), image.native(), "-keep-as-directory",
                      "-no-progress", "-quiet", "-all-root", "-no-xattrs", "-no-recovery"}},

@@ -10,7 +10,6 @@
 
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
-#include "image-builder/output/squashfs_file.h"
 #include "image-builder/output/weights.h"
 #include "support/error.h"
 #include "support/image_layout.h"
@@ -113,15 +112,16 @@ std::string as_text(const std::string& image, const json& untrusted) {
 }
 
 json described(const fs::path& image) {
-  const Superblock superblock = read_superblock(image);
-  json manifest = parse_manifest(read_from_image(image, layout::kManifest), image.native(),
-                                 ExitCode::kBadImage);
-  manifest["image"] = {{"size", fs::file_size(image)},
+  const auto opened = Image::open(image);
+  const Superblock& superblock = opened->superblock();
+  const std::uint64_t file_size = fs::file_size(image);
+  json manifest = parse_manifest(read_manifest(*opened), image.native(), ExitCode::kBadImage);
+  manifest["image"] = {{"size", file_size},
                        {"squashfs_size", superblock.bytes_used},
-                       {"compressor", superblock.compressor},
+                       {"compressor", compression_name(superblock.compression)},
                        {"block_size", superblock.block_size},
-                       {"inodes", superblock.inodes}};
-  for (const Weight& weight : weigh(image)) {
+                       {"inodes", superblock.inode_count}};
+  for (const Weight& weight : weigh(*opened, file_size)) {
     manifest["image"]["parts"].push_back({{"part", weight.part},
                                           {"files", weight.files},
                                           {"size", weight.bytes},

@@ -14,8 +14,8 @@
 #include <memory>
 #include <span>
 
+#include "fusefs/image/image.h"
 #include "image-builder/digest.h"
-#include "image-builder/output/squashfs_file.h"
 #include "image-builder/output_file.h"
 #include "support/error.h"
 #include "support/io.h"
@@ -214,7 +214,7 @@ class Replacement {
 void check_signing_key(const fs::path& key) { (void)read_key(key, KeyKind::kPrivate); }
 
 Trailer seal(const fs::path& image, const fs::path& key) {
-  const std::uint64_t position = trailer_position(read_superblock(image).bytes_used);
+  const std::uint64_t position = trailer_position(Image::open(image)->superblock().bytes_used);
   const UniqueFd fd = open_image(image, O_RDWR);
   // mksquashfs ends a file at a whole block already, unless it is told otherwise.
   if (::ftruncate(fd.get(), static_cast<off_t>(position)) != 0) {
@@ -230,17 +230,17 @@ Trailer seal(const fs::path& image, const fs::path& key) {
 }
 
 std::optional<Trailer> read_trailer(const fs::path& image) {
-  const Superblock superblock = read_superblock(image);
+  const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
-  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, quote(image.native()));
+  const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
   return tree ? std::optional(tree->trailer()) : std::nullopt;
 }
 
 std::string verify_image(const fs::path& image, const fs::path& key) {
   const Key by = key.empty() ? Key(nullptr, &EVP_PKEY_free) : read_key(key, KeyKind::kPublic);
-  const Superblock superblock = read_superblock(image);
+  const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
-  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, quote(image.native()));
+  const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
   if (!tree) {
     throw Error(ExitCode::kVerification,
                 "cannot verify the image " + quote(image.native()) +
@@ -276,9 +276,9 @@ std::string sign_image(const fs::path& given, const fs::path& key) {
     throw system_error(ExitCode::kBadImage, missing.value(), "open " + quote(given.native()));
   }
   const Key by = read_key(key, KeyKind::kPrivate);
-  const Superblock superblock = read_superblock(image);
+  const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
-  const auto tree = MerkleTree::read(fd.get(), 0, superblock.bytes_used, quote(image.native()));
+  const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
   // What is signed has to be what was made.
   if (tree) tree->check_all(fd.get(), 0);
   Replacement replacement(image);

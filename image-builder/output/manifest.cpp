@@ -105,4 +105,15 @@ nlohmann::json parse_manifest(std::string_view text, const std::string& name, Ex
   });
 }
 
+std::string read_manifest(const Image& image) {
+  constexpr std::uint64_t kLargest = std::uint64_t{64} << 20;
+  const auto found = find_path(image, layout::kManifest);
+  if (!found) {
+    throw Error(ExitCode::kBadImage, "cannot use the image " + image.name() + ": it has no " +
+                                         quote(layout::kManifest) +
+                                         "; name an image that pyram-image made");
+  }
+  return read_image_file(image, *found, kLargest);
+}
+
 }  // namespace pyram::builder

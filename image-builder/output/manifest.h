@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fusefs/image/image.h"
 #include "image-builder/sources/source.h"
 #include "image-builder/tree/bytecode.h"
 #include "image-builder/tree/layout.h"
@@ -49,5 +50,8 @@ auto read_or_refuse(const std::string& name, ExitCode code, const Read& read) {
 // its numbers are whole. Throws Error (`code`) for everything else.
 [[nodiscard]] nlohmann::json parse_manifest(std::string_view text, const std::string& name,
                                             ExitCode code);
+
+// The text of an image's manifest. Throws Error (kBadImage) where the image has none.
+[[nodiscard]] std::string read_manifest(const Image& image);
 
 }  // namespace pyram::builder

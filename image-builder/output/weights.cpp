@@ -3,16 +3,19 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <numeric>
 #include <set>
 #include <utility>
 
-#include "fusefs/image/image.h"
+#include "fusefs/image/extent.h"
+#include "fusefs/image/tree_walk.h"
 
 namespace pyram::builder {
-namespace fs = std::filesystem;
 namespace {
+
+namespace fs = std::filesystem;
 
 std::string part_of(const std::string& path) {
   const fs::path name = fs::path(path).filename();
@@ -36,12 +39,10 @@ std::string part_of(const std::string& path) {
 class Scales {
  public:
   explicit Scales(const Image& image) : image_(image) {
-    enter(image.root(), "");
-    while (!directories_.empty()) {
-      const auto [directory, prefix] = std::move(directories_.back());
-      directories_.pop_back();
-      visit(directory, prefix);
-    }
+    walk_tree(image, [this](const TreeEntry& found) {
+      if (S_ISREG(found.entry.type)) add(found.entry.inode, part_of(found.path));
+      return true;
+    });
   }
 
   [[nodiscard]] std::vector<Weight> result(std::uint64_t file_size) {
@@ -81,48 +82,31 @@ class Scales {
     std::map<std::string, std::uint64_t> shares;
   };
 
-  // One that contains itself would never end.
-  void enter(InodeRef directory, const std::string& prefix) {
-    if (known_directories_.insert(directory).second) directories_.emplace_back(directory, prefix);
-  }
-
-  void visit(InodeRef directory, const std::string& prefix) {
-    ListingCursor listing = image_.open_listing(directory);
-    while (const auto entry = Image::next_entry(listing)) {
-      const std::string path = prefix + entry->name;
-      if (S_ISDIR(entry->type)) enter(entry->inode, path + "/");
-      if (S_ISREG(entry->type)) add(entry->inode, part_of(path));
-    }
-  }
-
   void add(InodeRef file, const std::string& part) {
     Weight& weight = weights_[part];
     FileMap map = image_.file_map(file, 0);
     weight.files += 1;
     weight.bytes += map.file_size;
-    for (std::uint64_t next = 0; next < map.block_count;) {
-      if (next > 0) map = image_.file_map(file, next);
-      if (map.blocks.empty()) break;
-      for (const Block& block : map.blocks) {
-        if (!block.is_hole() && seen_.insert({block.position, 0}).second) {
-          weight.stored += block.stored_size;
-        }
+    for (std::uint64_t done = 0; done < map.file_size;) {
+      if (!covers(map, done)) map = image_.file_map(file, done / map.block_size);
+      const Extent extent = extent_at(map, done);
+      done += extent.length;
+      if (extent.block.is_hole()) continue;
+      // A fragment block is each file's by the part that it has of it.
+      const std::uint64_t place = extent.is_whole_block() ? 0 : 1 + extent.offset_in_block;
+      if (!seen_.insert({extent.block.position, place}).second) continue;
+      if (extent.is_whole_block()) {
+        weight.stored += extent.block.stored_size;
+      } else {
+        Fragment& fragment = fragments_[extent.block.position];
+        fragment.stored = extent.block.stored_size;
+        fragment.bytes += extent.length;
+        fragment.shares[part] += extent.length;
       }
-      next = map.first + map.blocks.size();
     }
-    if (!map.has_fragment() ||
-        !seen_.insert({map.fragment.position, 1 + map.fragment_offset}).second)
-      return;
-    Fragment& fragment = fragments_[map.fragment.position];
-    const std::uint64_t tail = map.file_size - map.block_count * map.block_size;
-    fragment.stored = map.fragment.stored_size;
-    fragment.bytes += tail;
-    fragment.shares[part] += tail;
   }
 
   const Image& image_;
-  std::vector<std::pair<InodeRef, std::string>> directories_;  // Yet to be visited.
-  std::set<InodeRef> known_directories_;
   std::map<std::string, Weight> weights_;
   std::map<std::uint64_t, Fragment> fragments_;
   std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;
@@ -130,9 +114,8 @@ class Scales {
 
 }  // namespace
 
-std::vector<Weight> weigh(const fs::path& path) {
-  const auto image = Image::open(path);
-  return Scales(*image).result(fs::file_size(path));
+std::vector<Weight> weigh(const Image& image, std::uint64_t file_size) {
+  return Scales(image).result(file_size);
 }
 
 }  // namespace pyram::builder

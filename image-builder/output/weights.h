@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
+
+#include "fusefs/image/image.h"
 
 namespace pyram::builder {
 
@@ -15,9 +16,9 @@ struct Weight {
   std::uint64_t stored = 0;  // In the image, compressed.
 };
 
-// Heaviest first. A block that files share counts by how much of it is each one's, one that is
-// several files' content counts once. The sum of `stored` is the file's size.
-// Throws Error (kBadImage).
-[[nodiscard]] std::vector<Weight> weigh(const std::filesystem::path& image);
+// Heaviest first. A block that files share counts by each file's part of it; one that is the
+// content of several files counts once. The sum of `stored` is `file_size`, the size of the image's
+// file. Throws Error (kBadImage).
+[[nodiscard]] std::vector<Weight> weigh(const Image& image, std::uint64_t file_size);
 
 }  // namespace pyram::builder

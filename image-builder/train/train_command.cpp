@@ -1,10 +1,11 @@
 // `pyram-image train`.
 #include <nlohmann/json.hpp>
 
+#include "fusefs/image/extract.h"
+#include "fusefs/image/image.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
 #include "image-builder/output/squash.h"
-#include "image-builder/output/squashfs_file.h"
 #include "image-builder/output_file.h"
 #include "image-builder/progress.h"
 #include "image-builder/scratch_job.h"
@@ -18,13 +19,13 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t kPhases = 3;
+constexpr std::uint64_t kNoReserve = 0;
 
 int train_in(const TrainOptions& options, const Scratch& scratch) {
   Progress progress(kPhases, false);
-  const Superblock superblock = read_superblock(options.image);
+  const auto image = Image::open(options.image);
   const std::string name = options.image.native();
-  nlohmann::json manifest =
-      parse_manifest(read_from_image(options.image, layout::kManifest), name, ExitCode::kBadImage);
+  nlohmann::json manifest = parse_manifest(read_manifest(*image), name, ExitCode::kBadImage);
   const auto sites = read_or_refuse(name, ExitCode::kBadImage, [&] {
     return manifest.at("python").at("sites").get<std::vector<std::string>>();
   });
@@ -36,7 +37,7 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
 
   progress.phase("unpacking the image");
   const fs::path tree = scratch.directory / "image";
-  unpack_image(options.image, tree);
+  extract_image(options.image, 0, Image::Verify::kNo, tree, 0, kNoReserve);
   for (const std::string& path : order_by_use(tree, recording)) {
     manifest["files"][path].update(file_entry(tree / path));
   }
@@ -45,10 +46,10 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
 
   progress.phase("compressing the image");
   SquashOptions squash;
-  squash.compressor = superblock.compressor;
+  squash.compressor = compression_name(image->superblock().compression);
   squash.level = options.level;
-  squash.block_size = superblock.block_size;
-  squash.time = superblock.time;
+  squash.block_size = image->superblock().block_size;
+  squash.time = image->superblock().creation_time;
   squash.sort_file = scratch.directory / "sort";
   write_file(squash.sort_file, sort_file(tree, recording));
   make_squashfs(tree, scratch.partial, squash);
@@ -65,7 +66,7 @@ int train_image(const TrainOptions& given) {
   options.image = fs::absolute(options.image);
   options.output = fs::absolute(options.output).lexically_normal();
   check_output(options.output);
-  (void)read_superblock(options.image);
+  static_cast<void>(Image::open(options.image));
   const int code =
       run_scratch_job(choose_work_dir({}, options.output), options.output,
                       [&](const Scratch& scratch) { return train_in(options, scratch); });

@@ -229,3 +229,40 @@ TEST_CASE("an image that is truncated while it is mounted gives errors, and neve
   CHECK(failed > 0);
   CHECK(pyram::read_file(mount / "small") == "still here");
 }
+
+TEST_CASE("a block of another length than its file needs is an error, mounted and unpacked") {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  pyram::write_file(directory / "tree/a", noise(2 * kBlock));
+  pyram::write_file(directory / "tree/other", "whole");
+  // Inodes as they are, so that the sizes of the blocks lie there to be changed.
+  const fs::path image =
+      make_image(directory / "tree", directory / "image", {"-noI", "-noD", "-no-fragments"});
+  std::string bytes = pyram::read_file(image);
+  // A block's stored size, and the bit that says that it is not compressed. Little-endian.
+  constexpr std::uint32_t kNotCompressed = 1U << 24;
+  const auto field = [](std::uint32_t size) {
+    const std::uint32_t value = size | kNotCompressed;
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  const std::size_t place = bytes.rfind(field(kBlock) + field(kBlock));
+  REQUIRE(place != std::string::npos);
+  // Half a block: another block would have to be put together from it and what follows.
+  bytes.replace(place, sizeof(std::uint32_t), field(kBlock / 2));
+  pyram::write_file(image, bytes);
+  {
+    const Mount mount(image, {"--prefetch", "none"});
+    const pyram::UniqueFd file(::open((mount / "a").c_str(), O_RDONLY | O_CLOEXEC));
+    std::string block(kBlock, '\0');
+    CHECK(::pread(file.get(), block.data(), kBlock, 0) < 0);
+    CHECK(errno == EIO);
+    CHECK(pyram::read_file(mount / "other") == "whole");
+  }
+  const pyram::Outcome outcome =
+      pyram::run({.arguments = {pyram::test::program("pyram-mount"), "--extract", image.native(),
+                                (directory / "out").native()}});
+  INFO(outcome.errors);
+  CHECK(outcome.status == static_cast<int>(pyram::ExitCode::kBadImage));
+  CHECK(outcome.errors.find("false length") != std::string::npos);
+  CHECK_FALSE(fs::exists(directory / "out"));
+}
