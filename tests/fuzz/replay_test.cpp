@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/io.h"
+#include "tests/fuzz/elf.h"
 #include "tests/fuzz/manifest.h"
 #include "tests/fuzz/walk.h"
 #include "tests/support/catch.h"
@@ -175,6 +176,27 @@ TEST_CASE("every manifest of the corpus is shown or refused") {
   // Too long to be kept: it exhausted the stack of who wrote it again.
   CHECK_FALSE(check_manifest(R"({"files": {}, "packages": )" + std::string(1'000'000, '[') +
                              std::string(1'000'000, ']') + "}"));
+}
+
+TEST_CASE("every library of the corpus is improved or left as it is, and so are changed ones") {
+  int changes = 0;
+  for (const fs::path& file : corpus("elf")) {
+    INFO(file);
+    const std::string bytes = pyram::read_file(file);
+    changes += improve_elf(std::as_bytes(std::span(bytes)));
+  }
+  CHECK(changes > 5);
+  int changed_libraries = 0;
+  for (const char* name : {"pointers.so", "packed.so", "tls.so"}) {
+    Mutator mutator(
+        pyram::read_file(PYRAM_TEST_SOURCE "/tests/fuzz/corpus/elf/" + std::string(name)));
+    for (int i = 0; i < 1000; ++i) {
+      const std::string library = mutator.next();
+      changed_libraries += improve_elf(std::as_bytes(std::span(library))) > 0 ? 1 : 0;
+    }
+  }
+  std::printf("3,000 changed libraries, %d could be improved\n", changed_libraries);
+  CHECK(changed_libraries > 100);
 }
 
 TEST_CASE("images of each compressor are whole, so that a changed one says something") {
