@@ -146,7 +146,14 @@ class Fixer {
   void shift_symbols();
   void write_dynamic();
   void shift_headers();
+  // That a program sees the same: the memory, but for the tables that change, and these tables.
+  // Throws Error (kFailed).
   void prove() const;
+  void prove_memory(const ElfView& after) const;
+  void prove_tables(const ElfView& after) const;
+  // What differs in memory by intent. Addresses of the old file.
+  [[nodiscard]] std::vector<AddressRange> changed_tables() const;
+  [[nodiscard]] Error would_differ(const char* what) const;
 
   [[nodiscard]] std::optional<Room> room_of(std::int64_t table, std::int64_t size) const;
   [[nodiscard]] bool is_in_file(std::uint64_t address) const;
@@ -557,29 +564,36 @@ void Fixer::shift_headers() {
 
 // Loads the original as the loader would, and the result as the loader would and, where it lies
 // elsewhere, its own code: everything has to be the same.
+Error Fixer::would_differ(const char* what) const {
+  return {ExitCode::kFailed, "internal error: " + std::string(what) + " of " + quote(elf_.name()) +
+                                 " would differ at a fixed address; build with --relocatable"};
+}
+
 void Fixer::prove() const {
-  const auto differ = [&](const char* what) {
-    return Error(ExitCode::kFailed, "internal error: " + std::string(what) + " of " +
-                                        quote(elf_.name()) +
-                                        " would differ at a fixed address; build with "
-                                        "--relocatable");
-  };
   const ElfView after(result_, elf_.name());
+  prove_memory(after);
+  prove_tables(after);
+}
+
+std::vector<AddressRange> Fixer::changed_tables() const {
   std::vector<AddressRange> changed{
       {code_room_.address, code_room_.address + code_room_.size},
       {0, elf_.header().e_phoff + headers_.size() * sizeof(Elf64_Phdr)}};
-  const auto add_table = [&](const std::optional<Room>& room) {
+  for (const auto& room : {room_of(DT_RELA, DT_RELASZ), room_of(kDtRelr, kDtRelrSize),
+                           room_of(DT_JMPREL, DT_PLTRELSZ)}) {
     if (room) changed.push_back({room->address, room->address + room->size});
-  };
-  add_table(room_of(DT_RELA, DT_RELASZ));
-  add_table(room_of(kDtRelr, kDtRelrSize));
-  add_table(room_of(DT_JMPREL, DT_PLTRELSZ));
+  }
   const std::uint64_t symbols = *elf_.dynamic_value(DT_SYMTAB);
   changed.push_back({symbols, symbols + symbols_.size() * sizeof(Elf64_Sym)});
   for (const Elf64_Phdr& segment : headers_) {
     if (segment.p_type != PT_DYNAMIC) continue;
     changed.push_back({segment.p_vaddr, segment.p_vaddr + segment.p_filesz});
   }
+  return changed;
+}
+
+void Fixer::prove_memory(const ElfView& after) const {
+  const std::vector<AddressRange> changed = changed_tables();
   for (const std::uint64_t bias : {std::uint64_t{0}, std::uint64_t{0x7f1234567000}}) {
     LoadedElf expected(elf_, before_, base_ + bias);
     LoadedElf made(after, result_, bias);
@@ -589,7 +603,7 @@ void Fixer::prove() const {
         table.push_back(after.at<std::uint64_t>(table_room_.offset + i * kWord));
       }
       for (const std::uint64_t address : decode_relr(table)) {
-        if (!made.add(address + bias, bias)) throw differ("a relocation");
+        if (!made.add(address + bias, bias)) throw would_differ("a relocation");
       }
     }
     for (const AddressRange& range : changed) {
@@ -597,20 +611,23 @@ void Fixer::prove() const {
       expected.forget(there);
       made.forget(there);
     }
-    if (!expected.same_as(made)) throw differ("the memory");
+    if (!expected.same_as(made)) throw would_differ("the memory");
   }
-  // What was left out of the comparison: the tables, which have to say the same.
-  const std::uint64_t offset = after.file_offset(symbols + base_);
+}
+
+void Fixer::prove_tables(const ElfView& after) const {
+  const std::uint64_t offset = after.file_offset(*elf_.dynamic_value(DT_SYMTAB) + base_);
   for (std::size_t i = 0; i < symbols_.size(); ++i) {
     const auto symbol = after.at<Elf64_Sym>(offset + i * sizeof(Elf64_Sym));
     const std::uint64_t distance = moves(symbols_[i]) ? base_ : 0;
     if (symbol.st_value != symbols_[i].st_value + distance ||
         symbol.st_name != symbols_[i].st_name || symbol.st_shndx != symbols_[i].st_shndx ||
         symbol.st_info != symbols_[i].st_info || symbol.st_size != symbols_[i].st_size) {
-      throw differ("a symbol");
+      throw would_differ("a symbol");
     }
   }
-  const auto same_kinds = [&](std::vector<Elf64_Rela> old, const std::vector<Elf64_Rela>& fresh) {
+  const auto same_kinds = [&](const std::vector<Elf64_Rela>& old,
+                              const std::vector<Elf64_Rela>& fresh) {
     return std::equal(old.begin(), old.end(), fresh.begin(), fresh.end(),
                       [&](const Elf64_Rela& a, const Elf64_Rela& b) {
                         return a.r_offset + base_ == b.r_offset && a.r_info == b.r_info;
@@ -619,13 +636,13 @@ void Fixer::prove() const {
   if (!same_kinds(kept_, read_relocations(after)) ||
       !same_kinds(read_relocations(elf_, DT_JMPREL, DT_PLTRELSZ),
                   read_relocations(after, DT_JMPREL, DT_PLTRELSZ))) {
-    throw differ("the relocations");
+    throw would_differ("the relocations");
   }
   const ElfFacts old_facts = elf_.facts();
   const ElfFacts new_facts = after.facts();
   if (old_facts.needed != new_facts.needed || old_facts.soname != new_facts.soname ||
       old_facts.run_paths != new_facts.run_paths) {
-    throw differ("the dynamic section");
+    throw would_differ("the dynamic section");
   }
 }
 

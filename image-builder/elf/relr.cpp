@@ -172,22 +172,24 @@ std::vector<std::uint64_t> decode_relr(const std::vector<std::uint64_t>& words) 
   return addresses;
 }
 
-RelrResult pack_relative_relocations(std::vector<std::byte>& bytes, const std::string& name) {
-  const ElfView elf(bytes, name);
-  const std::uint16_t machine = elf.header().e_machine;
-  if (machine != EM_X86_64 && machine != EM_AARCH64) return {};
-  if (elf.dynamic_value(kDtRelr) || !elf.dynamic_value(DT_STRSZ)) return {};
-  const std::uint32_t relative = relative_type(machine);
+namespace {
 
-  std::vector<std::uint64_t> addresses;
-  std::vector<Elf64_Rela> kept;
-  std::vector<std::byte> result = bytes;
-  const std::vector<Elf64_Rela> relocations = read_relocations(elf);
+// The relocations of a file, parted: those that go into the packed table, and the others.
+struct Parted {
+  std::vector<std::uint64_t> addresses;  // To be packed, in order.
+  std::vector<Elf64_Rela> kept;  // Relative ones first, as the loader's fast loop wants them.
+  std::uint64_t kept_relative = 0;
+};
+
+// Writes the addends of what can be packed into `result`, where a packed relocation has them.
+Parted part_relocations(const ElfView& elf, std::uint32_t relative,
+                        std::vector<std::byte>& result) {
+  Parted parted;
   std::vector<Elf64_Phdr> writable = elf.program_headers();
   std::erase_if(writable, [](const Elf64_Phdr& segment) {
     return segment.p_type != PT_LOAD || (segment.p_flags & PF_W) == 0;
   });
-  for (const Elf64_Rela& relocation : relocations) {
+  for (const Elf64_Rela& relocation : read_relocations(elf)) {
     const auto segment =
         std::find_if(writable.begin(), writable.end(), [&](const Elf64_Phdr& candidate) {
           return relocation.r_offset >= candidate.p_vaddr && candidate.p_filesz >= kWord &&
@@ -197,93 +199,137 @@ RelrResult pack_relative_relocations(std::vector<std::byte>& bytes, const std::s
     // mean bitmaps.
     if (ELF64_R_TYPE(relocation.r_info) != relative || relocation.r_offset % kWord != 0 ||
         segment == writable.end()) {
-      kept.push_back(relocation);
+      parted.kept.push_back(relocation);
       continue;
     }
-    addresses.push_back(relocation.r_offset);
+    parted.addresses.push_back(relocation.r_offset);
     put(result, segment->p_offset + (relocation.r_offset - segment->p_vaddr), relocation.r_addend);
   }
-  if (addresses.size() < kFewestRelocations) return {};
-  std::sort(addresses.begin(), addresses.end());
-  if (std::adjacent_find(addresses.begin(), addresses.end()) != addresses.end()) return {};
+  std::sort(parted.addresses.begin(), parted.addresses.end());
+  const auto others = std::stable_partition(
+      parted.kept.begin(), parted.kept.end(),
+      [&](const Elf64_Rela& relocation) { return ELF64_R_TYPE(relocation.r_info) == relative; });
+  parted.kept_relative = static_cast<std::uint64_t>(others - parted.kept.begin());
+  return parted;
+}
 
-  // What goes where the relocations were: the kept ones, the table, the names, the version needs.
-  const std::uint64_t room_address = *elf.dynamic_value(DT_RELA);
-  const std::uint64_t room_size = *elf.dynamic_value(DT_RELASZ);
-  const std::uint64_t room_offset = elf.file_offset(room_address, room_size);
-  std::vector<std::byte> room;
-  // Relative ones first, as the loader's fast loop wants them.
-  std::stable_partition(kept.begin(), kept.end(), [&](const Elf64_Rela& relocation) {
-    return ELF64_R_TYPE(relocation.r_info) == relative;
-  });
-  const auto kept_relative = static_cast<std::uint64_t>(std::count_if(
-      kept.begin(), kept.end(),
-      [&](const Elf64_Rela& relocation) { return ELF64_R_TYPE(relocation.r_info) == relative; }));
-  for (const Elf64_Rela& relocation : kept) append(room, relocation);
-  const std::uint64_t rela_size = room.size();
+// What the place of the old relocation table holds afterwards, one table behind the other.
+struct Tables {
+  std::vector<std::byte> bytes;
+  std::uint64_t relocations_size = 0;  // From the beginning.
+  std::uint64_t packed = 0;            // Positions in `bytes`, and sizes.
+  std::uint64_t packed_size = 0;
+  std::uint64_t names = 0;
+  std::uint64_t names_size = 0;
+  std::uint64_t needs = 0;
+  std::uint64_t needs_size = 0;
+};
 
-  const std::uint64_t table_at = room.size();
-  for (const std::uint64_t word : encode_relr(addresses)) append(room, word);
-  const std::uint64_t table_size = room.size() - table_at;
+// Nothing where the file needs no versions of the C library.
+std::optional<Tables> make_tables(const ElfView& elf, std::span<const std::byte> bytes,
+                                  const Parted& parted) {
+  Tables tables;
+  for (const Elf64_Rela& relocation : parted.kept) append(tables.bytes, relocation);
+  tables.relocations_size = tables.bytes.size();
 
-  const std::uint64_t names_address = *elf.dynamic_value(DT_STRTAB);
-  const std::uint64_t names_size = *elf.dynamic_value(DT_STRSZ);
-  const std::uint64_t names_offset = elf.file_offset(names_address, names_size);
-  const std::uint64_t names_at = room.size();
-  const auto names = std::span(bytes).subspan(names_offset, names_size);
-  room.insert(room.end(), names.begin(), names.end());
+  tables.packed = tables.bytes.size();
+  for (const std::uint64_t word : encode_relr(parted.addresses)) append(tables.bytes, word);
+  tables.packed_size = tables.bytes.size() - tables.packed;
+
+  const std::uint64_t old_size = *elf.dynamic_value(DT_STRSZ);
+  const std::uint64_t old_offset = elf.file_offset(*elf.dynamic_value(DT_STRTAB), old_size);
+  tables.names = tables.bytes.size();
+  const auto names = bytes.subspan(old_offset, old_size);
+  tables.bytes.insert(tables.bytes.end(), names.begin(), names.end());
   const auto version = std::as_bytes(std::span(kRelrVersion));
-  room.insert(room.end(), version.begin(), version.end());
-  const std::uint64_t new_names_size = room.size() - names_at;
-  pad(room, kWord);
+  tables.bytes.insert(tables.bytes.end(), version.begin(), version.end());
+  tables.names_size = tables.bytes.size() - tables.names;
+  pad(tables.bytes, kWord);
 
-  const auto needs = needs_with_relr(elf, names_offset, static_cast<std::uint32_t>(names_size));
-  if (!needs) return {};
-  const std::uint64_t needs_address = *elf.dynamic_value(DT_VERNEED);
-  const std::uint64_t needs_at = room.size();
-  room.insert(room.end(), needs->begin(), needs->end());
-  if (room.size() > room_size) return {};
-  const std::uint64_t used = room.size();
-  room.resize(room_size);
-  std::copy(room.begin(), room.end(), result.begin() + static_cast<std::ptrdiff_t>(room_offset));
+  const auto needs = needs_with_relr(elf, old_offset, static_cast<std::uint32_t>(old_size));
+  if (!needs) return std::nullopt;
+  tables.needs = tables.bytes.size();
+  tables.needs_size = needs->size();
+  tables.bytes.insert(tables.bytes.end(), needs->begin(), needs->end());
+  return tables;
+}
 
-  // The dynamic section: the same place, a few entries more (linkers leave spare ones).
+// The dynamic section that names `tables`, which are at `address`.
+std::vector<Elf64_Dyn> dynamic_with(const ElfView& elf, const Tables& tables, std::uint64_t address,
+                                    std::uint64_t kept_relative) {
   std::vector<Elf64_Dyn> entries;
-  const auto entry = [](std::int64_t tag, std::uint64_t value) {
-    Elf64_Dyn made{};
-    made.d_tag = tag;
-    made.d_un.d_val = value;
-    return made;
-  };
   for (Elf64_Dyn old : elf.dynamic()) {
     if (old.d_tag == DT_RELACOUNT) {
       if (kept_relative == 0) continue;
       old.d_un.d_val = kept_relative;
     }
-    if (old.d_tag == DT_RELASZ) old.d_un.d_val = rela_size;
-    if (old.d_tag == DT_STRTAB) old.d_un.d_val = room_address + names_at;
-    if (old.d_tag == DT_STRSZ) old.d_un.d_val = new_names_size;
-    if (old.d_tag == DT_VERNEED) old.d_un.d_val = room_address + needs_at;
+    if (old.d_tag == DT_RELASZ) old.d_un.d_val = tables.relocations_size;
+    if (old.d_tag == DT_STRTAB) old.d_un.d_val = address + tables.names;
+    if (old.d_tag == DT_STRSZ) old.d_un.d_val = tables.names_size;
+    if (old.d_tag == DT_VERNEED) old.d_un.d_val = address + tables.needs;
     entries.push_back(old);
   }
-  entries.push_back(entry(kDtRelr, room_address + table_at));
-  entries.push_back(entry(kDtRelrSize, table_size));
-  entries.push_back(entry(kDtRelrEntry, kWord));
-  entries.push_back(entry(DT_NULL, 0));
+  const auto add = [&](std::int64_t tag, std::uint64_t value) {
+    Elf64_Dyn entry{};
+    entry.d_tag = tag;
+    entry.d_un.d_val = value;
+    entries.push_back(entry);
+  };
+  add(kDtRelr, address + tables.packed);
+  add(kDtRelrSize, tables.packed_size);
+  add(kDtRelrEntry, kWord);
+  add(DT_NULL, 0);
+  return entries;
+}
+
+// Writes the dynamic section in its place, where linkers leave a few spare entries. False where it
+// does not fit.
+bool put_dynamic(std::vector<std::byte>& result, const ElfView& elf,
+                 const std::vector<Elf64_Dyn>& entries) {
   for (const Elf64_Phdr& segment : elf.program_headers()) {
     if (segment.p_type != PT_DYNAMIC) continue;
-    if (entries.size() * sizeof(Elf64_Dyn) > segment.p_filesz) return {};
+    if (entries.size() * sizeof(Elf64_Dyn) > segment.p_filesz) return false;
     for (std::size_t i = 0; i < entries.size(); ++i) {
       put(result, segment.p_offset + i * sizeof(Elf64_Dyn), entries[i]);
     }
   }
-  const auto moved = [&](std::uint64_t old, std::uint64_t at, std::uint64_t size) {
-    return Moved{old, room_address + at, room_offset + at, size};
+  return true;
+}
+
+}  // namespace
+
+RelrResult pack_relative_relocations(std::vector<std::byte>& bytes, const std::string& name) {
+  const ElfView elf(bytes, name);
+  const std::uint16_t machine = elf.header().e_machine;
+  if (machine != EM_X86_64 && machine != EM_AARCH64) return {};
+  if (elf.dynamic_value(kDtRelr) || !elf.dynamic_value(DT_STRSZ)) return {};
+
+  std::vector<std::byte> result = bytes;
+  const Parted parted = part_relocations(elf, relative_type(machine), result);
+  const std::vector<std::uint64_t>& addresses = parted.addresses;
+  if (addresses.size() < kFewestRelocations) return {};
+  if (std::adjacent_find(addresses.begin(), addresses.end()) != addresses.end()) return {};
+
+  const std::uint64_t room_address = *elf.dynamic_value(DT_RELA);
+  const std::uint64_t room_size = *elf.dynamic_value(DT_RELASZ);
+  const std::uint64_t room_offset = elf.file_offset(room_address, room_size);
+  auto tables = make_tables(elf, bytes, parted);
+  if (!tables || tables->bytes.size() > room_size) return {};
+  const std::uint64_t used = tables->bytes.size();
+  tables->bytes.resize(room_size);
+  std::copy(tables->bytes.begin(), tables->bytes.end(),
+            result.begin() + static_cast<std::ptrdiff_t>(room_offset));
+  if (!put_dynamic(result, elf, dynamic_with(elf, *tables, room_address, parted.kept_relative))) {
+    return {};
+  }
+
+  const auto moved = [&](std::int64_t tag, std::uint64_t at, std::uint64_t size) {
+    return Moved{*elf.dynamic_value(tag), room_address + at, room_offset + at, size};
   };
   move_sections(result, elf,
-                {moved(room_address, 0, rela_size), moved(names_address, names_at, new_names_size),
-                 moved(needs_address, needs_at, needs->size())});
-
+                {moved(DT_RELA, 0, tables->relocations_size),
+                 moved(DT_STRTAB, tables->names, tables->names_size),
+                 moved(DT_VERNEED, tables->needs, tables->needs_size)});
   if (!same_program(bytes, result, {room_address, room_address + room_size}, name)) {
     throw Error(ExitCode::kFailed, "internal error: packing the relocations of " + quote(name) +
                                        " would change the library; build with --no-elf-packing");
