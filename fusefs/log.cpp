@@ -8,7 +8,7 @@
 namespace pyram {
 
 void Log::set_target(Target target) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   target_ = target;
   if (target == Target::kSyslog) ::openlog("pyram-mount", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 }
@@ -33,12 +33,12 @@ bool Log::count_as_left_out() {
 }
 
 bool Log::leaves_out() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return count_as_left_out();
 }
 
 void Log::error(std::string_view message) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (count_as_left_out()) return;
   --left_;
   if (left_out_ > 0) {
@@ -49,7 +49,7 @@ void Log::error(std::string_view message) {
 }
 
 void Log::info(std::string_view message) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   write(message, false);
 }
 
@@ -64,7 +64,7 @@ void Log::write(std::string_view message, bool is_error) {
     return;
   }
   line.insert(0, "pyram-mount: ").push_back('\n');
-  // Nobody can be told when this fails.
+  // There is no way to report a failure of this.
   [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
 }
 

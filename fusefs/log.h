@@ -4,9 +4,10 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <string_view>
 #include <utility>
+
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -36,18 +37,19 @@ class Log {
   [[nodiscard]] bool leaves_out();
 
  private:
-  // REQUIRES, all three: mutex_ is held.
-  void fill_up();
-  [[nodiscard]] bool count_as_left_out();
-  void write(std::string_view message, bool is_error);
+  void fill_up() PYRAM_REQUIRES(mutex_);
+  [[nodiscard]] bool count_as_left_out() PYRAM_REQUIRES(mutex_);
+  void write(std::string_view message, bool is_error) PYRAM_REQUIRES(mutex_);
 
   const std::function<Clock::time_point()> now_;
   const Writer writer_;
-  std::mutex mutex_;  // Guards what follows.
-  Target target_ = Target::kStderr;
-  int left_ = kBurst;       // Errors that may be written at once.
-  Clock::time_point last_;  // When left_ was added to, or was full.
-  std::uint64_t left_out_ = 0;
+  Mutex mutex_;
+  Target target_ PYRAM_GUARDED_BY(mutex_) = Target::kStderr;
+  // Errors that may be written at once.
+  int left_ PYRAM_GUARDED_BY(mutex_) = kBurst;
+  // When left_ was added to, or was full.
+  Clock::time_point last_ PYRAM_GUARDED_BY(mutex_);
+  std::uint64_t left_out_ PYRAM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace pyram

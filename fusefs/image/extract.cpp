@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -23,6 +22,7 @@
 #include "fusefs/image/image.h"
 #include "fusefs/image/tree_walk.h"
 #include "support/error.h"
+#include "support/locks.h"
 #include "support/memory_groups.h"
 #include "support/unique_fd.h"
 
@@ -197,7 +197,7 @@ void write_files(const Image& image, const std::vector<File>& files, unsigned th
   // Neighbours in the image go to one thread, which then has their fragment block at hand.
   constexpr std::size_t kBatch = 16;
   std::atomic<std::size_t> next{0};
-  std::mutex mutex;  // Guards failure.
+  Mutex mutex;  // Guards failure.
   std::exception_ptr failure;
   const auto work = [&] {
     try {
@@ -208,7 +208,7 @@ void write_files(const Image& image, const std::vector<File>& files, unsigned th
         for (std::size_t i = begin; i < end; ++i) writer.write(files[i]);
       }
     } catch (...) {
-      const std::lock_guard lock(mutex);
+      const Lock lock(mutex);
       if (!failure) failure = std::current_exception();
       next = files.size();
     }

@@ -16,7 +16,7 @@ void throw_corrupt(const std::string& what) {
 
 std::shared_ptr<const MetadataBlock> MetadataCache::get(std::uint64_t position) {
   {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     if (const auto found = index_.find(position); found != index_.end()) {
       recent_.splice(recent_.begin(), recent_, found->second);
       return found->second->second;
@@ -24,7 +24,7 @@ std::shared_ptr<const MetadataBlock> MetadataCache::get(std::uint64_t position) 
   }
   // Two threads may load the same block at once: that costs less than waiting in the common case.
   std::shared_ptr<const MetadataBlock> block = load(position);
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (const auto found = index_.find(position); found != index_.end()) return found->second->second;
   recent_.emplace_front(position, block);
   try {
@@ -41,7 +41,7 @@ std::shared_ptr<const MetadataBlock> MetadataCache::get(std::uint64_t position) 
 }
 
 void MetadataCache::clear() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   index_.clear();
   recent_.clear();
 }

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -17,6 +16,7 @@
 #include "fusefs/image/decompress.h"
 #include "fusefs/image/image_file.h"
 #include "fusefs/image/superblock.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -49,9 +49,10 @@ class MetadataCache {
   const ImageFile& file_;
   const std::uint64_t end_;
   const Decompress decompress_;
-  std::mutex mutex_;  // Guards what follows; not held while a block is read.
-  Recent recent_;     // The one used last comes first.
-  std::unordered_map<std::uint64_t, Recent::iterator> index_;
+  Mutex mutex_;  // Not held while a block is read.
+  // The one used last comes first.
+  Recent recent_ PYRAM_GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, Recent::iterator> index_ PYRAM_GUARDED_BY(mutex_);
 };
 
 // A place in the metadata that moves on as it is read. Not thread-safe; copies are independent.

@@ -34,7 +34,7 @@ BlockCache::~BlockCache() { ::munmap(arena_, slots_.size() * slot_size_); }
 
 BlockCache::Pin BlockCache::get(const Block& block) {
   const Key key = key_of(block);
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   for (;;) {
     if (const auto found = index_.find(key); found != index_.end()) {
       Slot& slot = slots_[found->second];
@@ -44,7 +44,8 @@ BlockCache::Pin BlockCache::get(const Block& block) {
         return {this, found->second, memory(found->second).first(slot.size), false};
       }
       statistics_.cache_joins.add();
-      slot.filled.wait(lock, [&] { return slot.state != State::kFilling || slot.key != key; });
+      slot.filled.wait(lock.waitable(),
+                       [&] { return slot.state != State::kFilling || slot.key != key; });
       continue;
     }
     const std::size_t number = take_slot(lock);
@@ -73,12 +74,14 @@ BlockCache::Pin BlockCache::get(const Block& block) {
 }
 
 bool BlockCache::has(const Block& block) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return index_.contains(key_of(block));
 }
 
-std::size_t BlockCache::take_slot(std::unique_lock<std::mutex>& lock) {
-  slot_free_.wait(lock, [&] { return !empty_.empty() || !unused_.empty() || !spent_.empty(); });
+std::size_t BlockCache::take_slot(Lock& lock) {
+  slot_free_.wait(lock.waitable(), [&]() PYRAM_REQUIRES(mutex_) {
+    return !empty_.empty() || !unused_.empty() || !spent_.empty();
+  });
   if (spent_.size() > kSpentKept) return evict(spent_);
   if (!empty_.empty()) {
     const std::size_t number = empty_.back();
@@ -104,7 +107,7 @@ void BlockCache::fill(std::size_t number, const Block& block) {
   try {
     size = image_.read_block(block, memory(number));
   } catch (...) {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     index_.erase(slot.key);
     slot.state = State::kEmpty;
     slot.pins = 0;
@@ -117,7 +120,7 @@ void BlockCache::fill(std::size_t number, const Block& block) {
   statistics_.blocks_decompressed.add();
   statistics_.bytes_read.add(block.stored_size);
   statistics_.bytes_decompressed.add(size);
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   slot.size = size;
   slot.state = State::kReady;
   statistics_.cache_bytes += size;
@@ -125,7 +128,7 @@ void BlockCache::fill(std::size_t number, const Block& block) {
 }
 
 void BlockCache::unpin(std::size_t number) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   Slot& slot = slots_[number];
   if (--slot.pins > 0) return;
   std::list<std::size_t>& to = list_of(slot);
@@ -134,12 +137,12 @@ void BlockCache::unpin(std::size_t number) {
 }
 
 void BlockCache::set_spent(std::size_t number) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   slots_[number].spent = true;
 }
 
 void BlockCache::release_idle() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   for (std::list<std::size_t>* const list : {&unused_, &spent_}) {
     while (!list->empty()) empty_.push_back(evict(*list));
   }

@@ -1,4 +1,4 @@
-// Decompressed blocks that somebody waits for or was just answered from.
+// Decompressed blocks: those that threads wait for, and those used last.
 //
 // It is not where data is kept for later: that is the kernel's page cache. It exists so that a
 // block is decompressed once however many readers want parts of it, and one after another.
@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
-#include <mutex>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -21,6 +20,7 @@
 
 #include "fusefs/image/image.h"
 #include "fusefs/statistics.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -46,7 +46,7 @@ class BlockCache {
     [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
     // Whether the block was decompressed for this pin.
     [[nodiscard]] bool is_new() const { return is_new_; }
-    // The kernel has got what is wanted of the block. When nobody holds it any more, its memory is
+    // The kernel has got what is wanted of the block. When its last pin has gone, its memory is
     // used again before any that wasn't used yet.
     void set_spent() { cache_->set_spent(slot_); }
 
@@ -71,13 +71,13 @@ class BlockCache {
 
   // The block's bytes: from the cache, from a decompression that is under way, or from a new one.
   // REQUIRES: the block is no hole; the caller holds fewer than kPinsPerReader pins.
-  // Throws Error when the block cannot be read; whoever joined then tries for itself.
+  // Throws Error when the block cannot be read; a thread that waited for it then tries by itself.
   [[nodiscard]] Pin get(const Block& block);
 
   // Whether the block is in the cache or on its way into it.
   [[nodiscard]] bool has(const Block& block);
 
-  // Forgets every block that nobody holds and gives the memory back to the system.
+  // Drops every block that is not pinned and gives the memory back to the system.
   void release_idle();
 
   [[nodiscard]] std::size_t capacity() const { return slots_.size() * slot_size_; }
@@ -115,11 +115,11 @@ class BlockCache {
   [[nodiscard]] std::span<std::byte> memory(std::size_t slot) const {
     return {arena_ + slot * slot_size_, slot_size_};
   }
-  // A slot that nobody uses, out of the index; waits for one. REQUIRES: lock held.
-  std::size_t take_slot(std::unique_lock<std::mutex>& lock);
-  // Takes the block that was used first out of a list, which isn't empty. REQUIRES: lock held.
-  std::size_t evict(std::list<std::size_t>& from);
-  [[nodiscard]] std::list<std::size_t>& list_of(const Slot& slot) {
+  // A free slot, out of the index; waits for one.
+  std::size_t take_slot(Lock& lock) PYRAM_REQUIRES(mutex_);
+  // Takes the block that was used first out of a list, which isn't empty.
+  std::size_t evict(std::list<std::size_t>& from) PYRAM_REQUIRES(mutex_);
+  [[nodiscard]] std::list<std::size_t>& list_of(const Slot& slot) PYRAM_REQUIRES(mutex_) {
     return slot.spent ? spent_ : unused_;
   }
   void fill(std::size_t slot, const Block& block);
@@ -132,15 +132,20 @@ class BlockCache {
   const std::size_t slot_size_;
   std::byte* arena_ = nullptr;
 
-  std::mutex mutex_;  // Guards what follows.
+  Mutex mutex_;
   std::condition_variable slot_free_;
+  // The vector stays as it is; the slots in it are guarded by mutex_.
   std::vector<Slot> slots_;
   // The lists, and the vector, have room for all slots: letting go of one takes no memory.
-  std::vector<std::size_t> empty_;  // The lowest last: the arena is used from its start.
-  std::list<std::size_t> unused_;   // Ready and not pinned; the one used last comes first.
-  std::list<std::size_t> spent_;    // The same of blocks that are spent.
-  std::list<std::size_t> others_;   // The slots that are in neither, in no order.
-  std::unordered_map<Key, std::size_t, HashKey> index_;
+  // The lowest last: the arena is used from its start.
+  std::vector<std::size_t> empty_ PYRAM_GUARDED_BY(mutex_);
+  // Ready and not pinned; the one used last comes first.
+  std::list<std::size_t> unused_ PYRAM_GUARDED_BY(mutex_);
+  // The same of blocks that are spent.
+  std::list<std::size_t> spent_ PYRAM_GUARDED_BY(mutex_);
+  // The slots that are in neither, in no order.
+  std::list<std::size_t> others_ PYRAM_GUARDED_BY(mutex_);
+  std::unordered_map<Key, std::size_t, HashKey> index_ PYRAM_GUARDED_BY(mutex_);
 };
 
 }  // namespace pyram

@@ -10,13 +10,13 @@ BlockFiller::BlockFiller(ExtentMapper& extents, StorePages store)
     : extents_(extents), store_(std::move(store)) {}
 
 void BlockFiller::start() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
   finished_ = false;
 }
 
 void BlockFiller::offer(std::vector<ExtentPlace> places) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   // While a block waits, others of its pages are read, and ask for the same.
   if (waiting_.size() == kMostWaiting || std::ranges::find(waiting_, places) != waiting_.end()) {
     return;
@@ -28,7 +28,7 @@ void BlockFiller::offer(std::vector<ExtentPlace> places) {
 void BlockFiller::stop(std::function<void()> then) {
   thread_.request_stop();
   {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     if (!finished_) {
       when_finished_ = std::move(then);
       return;
@@ -38,8 +38,10 @@ void BlockFiller::stop(std::function<void()> then) {
 }
 
 std::optional<std::vector<ExtentPlace>> BlockFiller::next(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
-  if (!changed_.wait(lock, stop, [&] { return !waiting_.empty(); }) || stop.stop_requested()) {
+  Lock lock(mutex_);
+  if (!changed_.wait(lock.waitable(), stop,
+                     [&]() PYRAM_REQUIRES(mutex_) { return !waiting_.empty(); }) ||
+      stop.stop_requested()) {
     return std::nullopt;
   }
   std::vector<ExtentPlace> places = std::move(waiting_.front());
@@ -60,7 +62,7 @@ void BlockFiller::work(const std::stop_token& stop) {
   }
   std::function<void()> then;
   {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     finished_ = true;
     then.swap(when_finished_);
   }

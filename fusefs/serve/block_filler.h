@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "fusefs/serve/extent_mapper.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -57,11 +57,11 @@ class BlockFiller {
 
   ExtentMapper& extents_;
   const StorePages store_;
-  std::mutex mutex_;  // Guards what follows.
+  Mutex mutex_;
   std::condition_variable_any changed_;
-  std::deque<std::vector<ExtentPlace>> waiting_;
-  bool finished_ = true;  // No thread runs.
-  std::function<void()> when_finished_;
+  std::deque<std::vector<ExtentPlace>> waiting_ PYRAM_GUARDED_BY(mutex_);
+  bool finished_ PYRAM_GUARDED_BY(mutex_) = true;  // No thread runs.
+  std::function<void()> when_finished_ PYRAM_GUARDED_BY(mutex_);
 
   std::jthread thread_;  // Last: it ends before what it uses.
 };

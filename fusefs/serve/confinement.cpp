@@ -141,7 +141,7 @@ bool filter_calls(const ConfinementNeeds& needs) {
                           SCMP_SYS(getpid), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
                           SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack), SCMP_SYS(restart_syscall),
                           SCMP_SYS(exit), SCMP_SYS(exit_group),
-                          // Time, chance, and who we are.
+                          // Time, random numbers, process and user ids.
                           SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep),
                           SCMP_SYS(clock_nanosleep), SCMP_SYS(getrandom), SCMP_SYS(geteuid)});
   // Nothing becomes a program.
@@ -162,7 +162,7 @@ bool filter_calls(const ConfinementNeeds& needs) {
     constexpr std::uint64_t kByDescriptor = 3;  // P_PIDFD: newer than some C libraries.
     filter.allow_if(SCMP_SYS(waitid), equals(0, kByDescriptor));
     filter.allow_if(SCMP_SYS(waitid), equals(0, P_PID), bits(1, 0xffffffff, helper));
-    // To its socket, which is connected: nobody else can be addressed.
+    // To its socket, which is connected: no other socket can be addressed.
     filter.allow_if(SCMP_SYS(sendto), equals(4, 0));
     filter.allow_if(SCMP_SYS(recvfrom), equals(4, 0));
   }

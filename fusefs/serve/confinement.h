@@ -18,7 +18,7 @@ struct ConfinementNeeds {
 //     and time need (seccomp, where the kernel has it): no open, no stat of a path (which Landlock
 //     doesn't refuse), no socket, exec, fork, ptrace, mount; nothing becomes executable; what is
 //     refused fails with EPERM;
-//   - leave no core dump, be traced by nobody but root, and have few descriptors.
+//   - leave no core dump, be traced by root only, and have few descriptors.
 // What is open stays usable. Returns which of these hold here, for --status: "no_new_privs,
 // capabilities, ...", separated by commas. Never throws on a kernel that lacks one.
 // The limits, core dumps and tracing are the whole process's; the rest each thread's own.

@@ -5,7 +5,7 @@
 namespace pyram {
 std::shared_ptr<const FileMap> ExtentMapper::map_of(InodeRef file, std::uint64_t offset) {
   {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     const auto found = std::ranges::find_if(recent_, [&](const Entry& entry) {
       return entry.file == file && covers(*entry.map, offset);
     });
@@ -16,14 +16,14 @@ std::shared_ptr<const FileMap> ExtentMapper::map_of(InodeRef file, std::uint64_t
   }
   auto map = std::make_shared<const FileMap>(
       image_.file_map(file, offset / image_.superblock().block_size));
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   recent_.push_front({file, map});
   if (recent_.size() > kMaps) recent_.pop_back();
   return map;
 }
 
 void ExtentMapper::forget_maps() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   recent_.clear();
 }
 

@@ -5,13 +5,13 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 
 #include "fusefs/image/extent.h"
 #include "fusefs/image/image.h"
 #include "fusefs/serve/block_cache.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -58,8 +58,9 @@ class ExtentMapper {
 
   const Image& image_;
   BlockCache& cache_;
-  std::mutex mutex_;         // Guards what follows.
-  std::list<Entry> recent_;  // The one used last comes first.
+  Mutex mutex_;
+  // The one used last comes first.
+  std::list<Entry> recent_ PYRAM_GUARDED_BY(mutex_);
 };
 
 }  // namespace pyram

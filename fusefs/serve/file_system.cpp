@@ -146,7 +146,7 @@ struct Operations {
     });
   }
 
-  // ENOSYS tells the kernel that nobody needs to hear of opening: it never asks again.
+  // ENOSYS tells the kernel that opening needs no request: it never sends another one.
   static void open(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
     fuse_reply_err(request, ENOSYS);
   }
@@ -270,7 +270,7 @@ struct Operations {
 
   static void reload(fuse_req_t request, fuse_ino_t node) {
     answer(request, node, [&](const FileSystem& fs, InodeRef) {
-      // Later, maybe, and where nobody could catch anything: so it takes no memory.
+      // It may be called later, where nothing catches an exception: so it allocates nothing.
       const auto done = [request](std::string_view why) {
         std::array<char, kReloadSize> text{};
         std::ranges::copy(why.substr(0, text.size() - 1), text.begin());

@@ -40,8 +40,8 @@ struct DaemonCalls {
 
   // The text of --status. Called from any thread.
   std::function<std::string()> status;
-  // The mount's owner asks for a worker of the program that is on disk now. Empty: nobody can start
-  // one.
+  // The mount's owner asks for a worker of the program that is on disk now. Empty: there is no
+  // supervisor to start one.
   std::function<void(ReloadAnswer)> reload;
 };
 

@@ -6,7 +6,7 @@ namespace pyram {
 
 void FragmentIndex::note(InodeRef file, const Attributes& attributes) {
   if (attributes.fragment == kNoFragment) return;
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (files_ == kMostFiles) {
     fragments_.clear();
     files_ = 0;
@@ -17,7 +17,7 @@ void FragmentIndex::note(InodeRef file, const Attributes& attributes) {
 }
 
 std::vector<ExtentPlace> FragmentIndex::note_read(std::uint32_t fragment) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   const auto found = fragments_.find(fragment);
   if (found == fragments_.end() || ++found->second.reads < kReads) return {};
   std::vector<ExtentPlace> tails = std::move(found->second.tails);
@@ -27,7 +27,7 @@ std::vector<ExtentPlace> FragmentIndex::note_read(std::uint32_t fragment) {
 }
 
 void FragmentIndex::clear() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   fragments_.clear();
   files_ = 0;
 }

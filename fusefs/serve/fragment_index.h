@@ -8,12 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
 #include "fusefs/image/types.h"
 #include "fusefs/serve/extent_mapper.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -42,9 +42,9 @@ class FragmentIndex {
     unsigned reads = 0;
   };
   const std::uint32_t block_size_;
-  std::mutex mutex_;  // Guards what follows.
-  std::unordered_map<std::uint32_t, Fragment> fragments_;
-  std::size_t files_ = 0;
+  Mutex mutex_;
+  std::unordered_map<std::uint32_t, Fragment> fragments_ PYRAM_GUARDED_BY(mutex_);
+  std::size_t files_ PYRAM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace pyram

@@ -4,9 +4,9 @@
 
 #include <cstdint>
 #include <list>
-#include <mutex>
 
 #include "fusefs/image/image.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -16,7 +16,7 @@ class ListingCache {
   // Takes the cursor out, or opens one.
   [[nodiscard]] ListingCursor take(const Image& image, InodeRef directory, std::uint64_t offset) {
     if (offset > 0) {
-      const std::lock_guard lock(mutex_);
+      const Lock lock(mutex_);
       for (auto entry = recent_.begin(); entry != recent_.end(); ++entry) {
         if (entry->directory != directory || entry->cursor.offset != offset) continue;
         ListingCursor cursor = std::move(entry->cursor);
@@ -29,13 +29,13 @@ class ListingCache {
 
   void put(InodeRef directory, ListingCursor cursor) {
     if (cursor.offset >= cursor.end) return;
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     recent_.push_front({directory, std::move(cursor)});
     if (recent_.size() > kEntries) recent_.pop_back();
   }
 
   void clear() {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     recent_.clear();
   }
 
@@ -45,8 +45,8 @@ class ListingCache {
     InodeRef directory;
     ListingCursor cursor;
   };
-  std::mutex mutex_;
-  std::list<Entry> recent_;
+  Mutex mutex_;
+  std::list<Entry> recent_ PYRAM_GUARDED_BY(mutex_);
 };
 
 }  // namespace pyram

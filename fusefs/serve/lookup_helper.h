@@ -1,7 +1,7 @@
 // A child process that looks names up in our own mount.
 //
 // The kernel takes data for its cache only of inodes that it knows, and it learns of them when
-// somebody looks them up or lists their directory. The daemon must not do that itself: a process
+// a process looks them up or lists their directory. The daemon must not do that itself: a process
 // that waits for its own answer cannot die and keeps the connection open for ever. The child has no
 // part of the connection, so when the daemon dies, its wait ends.
 #pragma once

@@ -50,7 +50,7 @@ class Prefetcher::Queue {
 
   // The next jobs, all in one block; none when there are no more.
   [[nodiscard]] std::span<const Job> take() {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     while (!preferred_.empty()) {
       const std::size_t block = preferred_.front();
       preferred_.pop_front();
@@ -71,14 +71,13 @@ class Prefetcher::Queue {
 
   // The block is in the block cache now: it comes next, if it has not been taken.
   void prefer(std::uint64_t position) {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     const auto found = place_of_.find(position);
     if (found != place_of_.end() && !taken_[found->second]) preferred_.push_back(found->second);
   }
 
  private:
-  // REQUIRES: mutex_ is held.
-  std::span<const Job> take(std::size_t block) {
+  std::span<const Job> take(std::size_t block) PYRAM_REQUIRES(mutex_) {
     taken_[block] = true;
     if (block < hinted_) ahead_ -= blocks_[block].front().extent.block.stored_size;
     return blocks_[block];
@@ -87,12 +86,14 @@ class Prefetcher::Queue {
   const Image& image_;
   std::vector<std::span<const Job>> blocks_;                 // In the order of their first jobs.
   std::unordered_map<std::uint64_t, std::size_t> place_of_;  // In blocks_, by position.
-  std::mutex mutex_;                                         // Guards what follows.
-  std::vector<bool> taken_;                                  // As blocks_.
-  std::deque<std::size_t> preferred_;
-  std::size_t next_ = 0;
-  std::size_t hinted_ = 0;   // The disk has been told of all blocks before this one.
-  std::uint64_t ahead_ = 0;  // Bytes that it was told of and that are not taken yet.
+  Mutex mutex_;
+  std::vector<bool> taken_ PYRAM_GUARDED_BY(mutex_);  // As blocks_.
+  std::deque<std::size_t> preferred_ PYRAM_GUARDED_BY(mutex_);
+  std::size_t next_ PYRAM_GUARDED_BY(mutex_) = 0;
+  // The disk has been told of all blocks before this one.
+  std::size_t hinted_ PYRAM_GUARDED_BY(mutex_) = 0;
+  // Bytes that it was told of and that are not taken yet.
+  std::uint64_t ahead_ PYRAM_GUARDED_BY(mutex_) = 0;
 };
 
 Prefetcher::Prefetcher(const Image& image, ExtentMapper& extents, Statistics& statistics,
@@ -111,7 +112,7 @@ Prefetcher::~Prefetcher() {
 }
 
 void Prefetcher::start() {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (stopped_) return;  // The caller of stop() counts on no further store.
   try {
     thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
@@ -132,11 +133,11 @@ void Prefetcher::list_groups() {
       triggers_.emplace(*file, i);
     }
   }
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   groups_ = std::move(groups);
   seen_.resize(groups_.size());
   listed_.store(true, std::memory_order_release);
-  std::ranges::for_each(first, [this](std::size_t group) { want(group); });
+  for (const std::size_t group : first) want(group);
   for (const InodeRef file : std::exchange(early_, {})) want_behind(file);
 }
 
@@ -157,7 +158,7 @@ void Prefetcher::note_read(InodeRef file, const Block& block) {
   const bool listed = listed_.load(std::memory_order_acquire);
   const bool triggers = !listed || triggers_.contains(file);
   if (!triggers && !busy_) return;
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (stopped_ || finished_) return;
   if (queue_ != nullptr) queue_->prefer(block.position);
   if (!triggers) return;
@@ -169,7 +170,7 @@ void Prefetcher::note_read(InodeRef file, const Block& block) {
 }
 
 void Prefetcher::stop(std::function<void()> then) {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   stopped_ = true;
   if (!finished_ && thread_.joinable()) {
     lookup_helper_->kill();
@@ -203,7 +204,7 @@ void Prefetcher::work(const std::stop_token& stop) {
   }
   std::vector<std::function<void()>> waiting;
   {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     lookup_helper_.reset();
     finished_ = true;
     busy_ = false;
@@ -213,11 +214,13 @@ void Prefetcher::work(const std::stop_token& stop) {
 }
 
 std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   busy_ = !wanted_.empty();
   const bool more = std::ranges::count(seen_, false) > 0;
   if (wanted_.empty() && (!more || triggers_.empty())) return std::nullopt;
-  if (!changed_.wait(lock, stop, [&] { return !wanted_.empty(); })) return std::nullopt;
+  if (!changed_.wait(lock.waitable(), stop,
+                     [&]() PYRAM_REQUIRES(mutex_) { return !wanted_.empty(); }))
+    return std::nullopt;
   if (stop.stop_requested()) return std::nullopt;
   const std::size_t group = wanted_.front();
   wanted_.erase(wanted_.begin());
@@ -281,7 +284,7 @@ const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path
 }
 
 bool Prefetcher::make_known(const File& file) {
-  const std::lock_guard lock(known_mutex_);
+  const Lock lock(known_mutex_);
   if (file.directory) {
     return !known_.insert(*file.directory).second || lookup_helper_->list(parent_of(*file.path));
   }
@@ -291,7 +294,7 @@ bool Prefetcher::make_known(const File& file) {
 void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
   Queue queue(image_, plan.jobs);
   const auto publish = [this](Queue* current) {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     queue_ = current;
   };
   struct Withdraw {

@@ -14,7 +14,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <span>
@@ -28,6 +27,7 @@
 #include "fusefs/serve/extent_mapper.h"
 #include "fusefs/serve/lookup_helper.h"
 #include "fusefs/statistics.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -88,12 +88,12 @@ class Prefetcher {
   class Queue;
 
   void work(const std::stop_token& stop);
-  // Asks for the groups: not before the mount answers, since that is what somebody waits for.
+  // Reads the list of groups. After the mount answers, since programs wait for its first answer.
   void list_groups();
-  // REQUIRES: mutex_ is held, the groups are listed.
-  void want(std::size_t group);
+  // REQUIRES: the groups are listed.
+  void want(std::size_t group) PYRAM_REQUIRES(mutex_);
   // The group that waits for that file to be read, if one does. REQUIRES: as above.
-  void want_behind(InodeRef trigger);
+  void want_behind(InodeRef trigger) PYRAM_REQUIRES(mutex_);
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
   [[nodiscard]] Plan plan(const HotGroup& group);
@@ -115,26 +115,30 @@ class Prefetcher {
   const List list_;
   const StorePages store_;
   const unsigned thread_count_;
-  // Constant once listed_, and read by nobody before.
+  // Constant once listed_; not read before.
   std::vector<HotGroup> groups_;
   std::map<InodeRef, std::size_t> triggers_;
   std::atomic<bool> listed_ = false;
   std::atomic<bool> busy_ = false;
 
-  // Guards known_, and the helper's questions. Taken before mutex_.
-  std::mutex known_mutex_;
-  std::set<InodeRef> known_;  // Files looked up, and directories listed.
+  // Also held while the helper is asked. Taken before mutex_.
+  Mutex known_mutex_;
+  // Files looked up, and directories listed.
+  std::set<InodeRef> known_ PYRAM_GUARDED_BY(known_mutex_);
 
-  std::mutex mutex_;  // Guards what follows.
+  Mutex mutex_;
   std::condition_variable_any changed_;
   std::unique_ptr<LookupHelper> lookup_helper_;
-  std::set<InodeRef> early_;  // Files that were read before the groups were listed.
-  std::vector<std::size_t> wanted_;
-  std::vector<bool> seen_;  // By group: wanted already, once.
-  Queue* queue_ = nullptr;  // What is being fetched.
-  bool stopped_ = false;
-  bool finished_ = false;
-  std::vector<std::function<void()>> when_finished_;
+  // Files that were read before the groups were listed.
+  std::set<InodeRef> early_ PYRAM_GUARDED_BY(mutex_);
+  std::vector<std::size_t> wanted_ PYRAM_GUARDED_BY(mutex_);
+  // By group: wanted already, once.
+  std::vector<bool> seen_ PYRAM_GUARDED_BY(mutex_);
+  // What is being fetched.
+  Queue* queue_ PYRAM_GUARDED_BY(mutex_) = nullptr;
+  bool stopped_ PYRAM_GUARDED_BY(mutex_) = false;
+  bool finished_ PYRAM_GUARDED_BY(mutex_) = false;
+  std::vector<std::function<void()>> when_finished_ PYRAM_GUARDED_BY(mutex_);
 
   std::jthread thread_;  // Last: it ends before what it uses.
 };

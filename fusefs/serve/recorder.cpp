@@ -8,12 +8,12 @@
 namespace pyram {
 
 void Recorder::note_name(InodeRef directory, const std::string& name, InodeRef inode) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   names_.try_emplace(inode, Name{directory, name});
 }
 
 void Recorder::note_read(InodeRef file, std::uint64_t offset, std::uint64_t length) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   const std::uint64_t end = offset + length;
   while (offset < end) {
     const std::uint64_t block = offset / block_size_;
@@ -51,7 +51,7 @@ std::string Recorder::path_of(InodeRef inode) const {
 }
 
 void Recorder::write() const {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   std::string text(kHotListHeader);
   for (const Part& part : parts_) {
     const std::string path = path_of(part.file);

@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "fusefs/image/hot_list.h"
 #include "fusefs/image/types.h"
+#include "support/locks.h"
 
 namespace pyram {
 
@@ -40,16 +40,17 @@ class Recorder {
     std::map<std::uint64_t, std::uint64_t> ranges;  // From, to.
   };
 
-  [[nodiscard]] std::string path_of(InodeRef inode) const;
+  [[nodiscard]] std::string path_of(InodeRef inode) const PYRAM_REQUIRES(mutex_);
 
   void add(Part& part, std::uint64_t from, std::uint64_t to);
 
   const std::filesystem::path file_;
   const std::uint64_t block_size_;
-  mutable std::mutex mutex_;  // Guards what follows.
-  std::map<InodeRef, Name> names_;
-  std::vector<Part> parts_;  // In the order in which blocks were first needed.
-  std::map<std::pair<InodeRef, std::uint64_t>, std::size_t> part_of_block_;
+  mutable Mutex mutex_;
+  std::map<InodeRef, Name> names_ PYRAM_GUARDED_BY(mutex_);
+  // In the order in which blocks were first needed.
+  std::vector<Part> parts_ PYRAM_GUARDED_BY(mutex_);
+  std::map<std::pair<InodeRef, std::uint64_t>, std::size_t> part_of_block_ PYRAM_GUARDED_BY(mutex_);
 };
 
 }  // namespace pyram

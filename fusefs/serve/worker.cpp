@@ -15,7 +15,6 @@
 #include <functional>
 #include <future>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -39,6 +38,7 @@
 #include "fusefs/supervise/signals.h"
 #include "support/end_process.h"
 #include "support/error.h"
+#include "support/locks.h"
 
 namespace pyram {
 namespace {
@@ -53,28 +53,28 @@ unsigned count_prefetch_threads() {
   return std::clamp(std::thread::hardware_concurrency(), 1U, kMost);
 }
 
-// Why a new worker can't be had, for whoever asked. Thread-safe.
+// A request for a new worker, and its answer. Thread-safe.
 class ReloadRequest {
  public:
   explicit ReloadRequest(const Control& control) : control_(control) {}
 
   void ask(DaemonCalls::ReloadAnswer answer) {
-    const std::lock_guard lock(mutex_);
-    if (answer_) return answer("somebody else is at it");
+    const Lock lock(mutex_);
+    if (answer_) return answer("another reload is under way");
     answer_ = std::move(answer);
     control_.send(Word::kReload);
   }
 
   // `why`: nothing when it was granted.
   void answer(std::string_view why) {
-    const std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     if (answer_) std::exchange(answer_, nullptr)(why);
   }
 
  private:
   const Control& control_;
-  std::mutex mutex_;
-  DaemonCalls::ReloadAnswer answer_;
+  Mutex mutex_;
+  DaemonCalls::ReloadAnswer answer_ PYRAM_GUARDED_BY(mutex_);
 };
 
 // The supervisor's to say, where it has nothing better.
