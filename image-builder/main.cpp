@@ -1,5 +1,6 @@
 // pyram-image: makes, shows and checks images. The command line; the work is in the library.
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 
@@ -131,9 +132,9 @@ void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code
 }  // namespace
 
 int main(int argc, char** argv) {
-  // What the caller ignores or blocks is no affair of the programs that a build runs, nor of the
-  // waits for their ends.
-  pyram::reset_signals();
+  // Inherited settings of signals must not reach the programs that a build runs, nor break the
+  // waits for their ends. But nohup and a shell's background jobs ignore signals on purpose.
+  pyram::reset_signals({SIGHUP, SIGINT, SIGQUIT});
   pyram::ensure_standard_descriptors();
   int code = 0;
   try {

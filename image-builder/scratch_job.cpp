@@ -15,6 +15,7 @@
 #include "support/child.h"
 #include "support/end_process.h"
 #include "support/error.h"
+#include "support/signal_reset.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
@@ -53,7 +54,9 @@ class BlockedSignals {
  public:
   BlockedSignals() {
     ::sigemptyset(&waited_for_);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::sigaddset(&waited_for_, signal);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) {
+      if (!is_ignored(signal)) ::sigaddset(&waited_for_, signal);
+    }
     ::sigprocmask(SIG_BLOCK, &waited_for_, &before_);
   }
   ~BlockedSignals() { restore(); }

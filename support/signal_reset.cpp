@@ -1,14 +1,20 @@
 #include "support/signal_reset.h"
 
+#include <algorithm>
 #include <csignal>
 
 namespace pyram {
 
-void reset_signals() noexcept {
+bool is_ignored(int signal) noexcept {
+  struct sigaction action {};
+  // The C library refuses to show its own two.
+  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+void reset_signals(std::initializer_list<int> kept) noexcept {
   for (int signal = 1; signal < NSIG; ++signal) {
-    struct sigaction action {};
-    // The C library refuses to show its own two.
-    if (::sigaction(signal, nullptr, &action) != 0 || action.sa_handler != SIG_IGN) continue;
+    if (!is_ignored(signal)) continue;
+    if (std::find(kept.begin(), kept.end(), signal) != kept.end()) continue;
     ::signal(signal, SIG_DFL);
   }
   sigset_t none;

@@ -106,7 +106,10 @@ int run(int argc, char** argv) {
   const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
   // An extraction has no children, and goes on after its terminal where it is run by nohup.
-  if (options->action != pyram::Action::kExtract) pyram::reset_signals();
+  if (options->action != pyram::Action::kExtract) {
+    // nohup is meant for a daemon in the foreground; in the background it has no terminal.
+    options->foreground ? pyram::reset_signals({SIGHUP}) : pyram::reset_signals();
+  }
   // A file that would be too large (ulimit -f) is an error that can be told, and no reason to die.
   std::signal(SIGXFSZ, SIG_IGN);
   switch (options->action) {
