@@ -1,6 +1,6 @@
 // What `pyram-mount --status` shows, and how it gets it out of the daemon.
 //
-// By an ioctl on the mount's root directory: whoever may use the mount may ask, no file has to be
+// By an ioctl on the mount's root directory: every user of the mount may ask, no file has to be
 // kept anywhere that could go stale, and it works in any container that has the mount. The answer
 // is lines of NAME=VALUE; names are stable, new ones may come.
 #pragma once
@@ -49,7 +49,7 @@ struct DaemonFacts {
 // The other side: asks the daemon of `mount_point`. Throws Error (kBadMountPoint).
 [[nodiscard]] std::string query_status(const std::filesystem::path& mount_point);
 
-// Sends kQuiesceCommand. Not an error when there is nobody who understands it.
+// Sends kQuiesceCommand. Not an error when the daemon does not know it.
 void quiesce(const std::filesystem::path& mount_point);
 
 // `pyram-mount --reload`: returns once the new worker is about to serve. Throws Error.

@@ -75,7 +75,7 @@ RuleTable all_rules(const BuildOptions& options) {
   return table;
 }
 
-// Of what pip installed nothing goes because it is an installer: somebody asked for it.
+// What pip installed stays, installers too: the user asked for it.
 RuleTable rules_for_packages(RuleTable table) {
   std::erase_if(table.rules, [](const StripRule& rule) { return rule.name == "installers"; });
   return table;
@@ -133,7 +133,7 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
     recording = record(provisional, trainings, directory.path());
   } catch (const Error& error) {
     // An image without a hot list is a whole one, if slower to start; one that was to be trained
-    // on somebody's script isn't.
+    // on the user's script isn't.
     const bool mountable =
         error.code() != ExitCode::kNoFuse && error.code() != ExitCode::kMissingTool;
     if (mountable || !options.trainings.empty()) throw;

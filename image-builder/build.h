@@ -34,7 +34,7 @@ struct BuildOptions {
 // under its name only when it is whole. To be called from a single-threaded process.
 [[nodiscard]] int build_image(const BuildOptions& options);
 
-// Where packages are kept when nobody says: $XDG_CACHE_HOME/pyram or ~/.cache/pyram. Empty when
+// Where packages are kept by default: $XDG_CACHE_HOME/pyram or ~/.cache/pyram. Empty when
 // there is no home.
 [[nodiscard]] std::filesystem::path default_cache();
 

@@ -89,8 +89,8 @@ class Trial {
   ImagePlace place_;
 };
 
-// A mount on trial in a user namespace. Its daemon is nobody's child and can end by itself: the
-// descriptor never means another process that was given the same number.
+// A mount on trial in a user namespace. Its daemon is no child of this process and can end by
+// itself: the descriptor never means another process that was given the same number.
 class TrialDaemon {
  public:
   TrialDaemon(const ImagePlace& place, const std::vector<std::string>& command)

@@ -1,4 +1,4 @@
-// Who this process is: the launcher's real file, and the path by which it was called.
+// The launcher's real file, and the path by which it was called.
 #pragma once
 
 #include <optional>

@@ -2,7 +2,7 @@
 //
 // It is put into the first of these that is in RAM (tmpfs), lets programs run, and has the room:
 // the run-time directory, /dev/shm/pyram-UID, /tmp/pyram-UID; if there is none, into the run-time
-// directory on disk. It stays for the next start, until a reboot or until somebody removes it.
+// directory on disk. It stays for the next start, until a reboot or until it is removed.
 #pragma once
 
 #include <optional>

@@ -52,7 +52,8 @@ class ImagePlace {
   [[nodiscard]] Found open_mount() const;
   // Whether anything is mounted there.
   [[nodiscard]] bool is_mounted() const;
-  // Remembers who serves the mount. Not doing so (0, or a full directory) costs nothing but that.
+  // Remembers the daemon of the mount. Without it (0, or a full directory) only its number is
+  // unknown.
   void note_daemon(pid_t daemon) const;
 
   // Waits until no other start is making a mount of this image. Throws Error.
@@ -65,11 +66,11 @@ class ImagePlace {
   void make_mount_point() const { make_directory(path_); }
   void make_namespace_mount_point() const { make_directory(namespace_path()); }
 
-  // REQUIRES: the lock, and that open_mount() said ENOTCONN: nobody serves the mount any more, so
+  // REQUIRES: the lock, and that open_mount() said ENOTCONN: no daemon serves the mount, so
   // whatever still uses it gets nothing but errors already. Throws Error.
   void remove_dead_mount() const { unmount(); }
 
-  // For a mount that nobody but the caller knows of. Throws Error.
+  // For a mount that only the caller knows of. Throws Error.
   void remove_mount() const { unmount(); }
 
  private:

@@ -147,7 +147,7 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
   const std::vector<std::string> directories = image_directories(self);
   for (const std::string& directory : directories) {
     const std::string path = directory + '/' + name + std::string(kSuffix);
-    // HOME may well be somebody else's, after a change of user that kept the environment.
+    // HOME may be another user's, after a change of user that kept the environment.
     if (auto image = open_image(path, false)) return *std::move(image);
   }
   report_missing_name(name, directories, wanted.has_value());

@@ -51,7 +51,7 @@ int start(const CommandLine& command_line, const Executable& self) {
 }
 
 int run(std::span<char*> argv) {
-  // Whoever may set our environment chooses the image, the daemon and thereby the code that runs.
+  // The environment chooses the image, the daemon and thereby the code that runs.
   if (::getauxval(AT_SECURE) != 0) {
     throw Error(ExitCode::kLauncherFailed,
                 "refusing to run with more rights than the caller has (set-uid, set-gid or file "

@@ -133,7 +133,7 @@ class Backends {
 
 }  // namespace
 
-// The registry is believed only if nobody but root could have written it.
+// The registry is trusted only if only root can have written it.
 std::optional<Root> system_mount(const ChosenImage& image) {
   const UniqueFd registry = open_path(kSystemMountRegistry, O_DIRECTORY | O_NOFOLLOW);
   struct stat status {};

@@ -8,7 +8,7 @@
 // its mount namespace, by which a PID that was given to another process meanwhile is told. The same
 // text is in a file for that inner namespace, so that a start from inside knows where it is.
 //
-// What a script notices: files of other users look as nobody's (65534), and set-uid programs
+// What a script notices: files of other users seem to belong to 65534, and set-uid programs
 // (sudo, su) don't work.
 #pragma once
 

@@ -6,8 +6,8 @@
 //   /run/pyram               for root (0755, so that a service that starts as root and then
 //                            becomes another user goes on reading its modules)
 //   /tmp/pyram-UID           otherwise
-// It is used only if it is this user's own, writable by nobody else (mode 0700; root's /run/pyram
-// 0755), and no symbolic link: who may write here decides what the user runs.
+// It is used only if it is this user's own, writable by this user only (mode 0700; root's
+// /run/pyram 0755), and no symbolic link: what is written here decides what the user runs.
 #pragma once
 
 #include <optional>

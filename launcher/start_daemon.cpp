@@ -32,7 +32,7 @@ struct ReadinessPipe {
 // Both ends are above the standard descriptors, which the caller may have closed: a child that puts
 // /dev/null there must not lose its end.
 //
-// A pair of sockets, as the kernel then tells who wrote.
+// A pair of sockets: the kernel then tells which process wrote.
 ReadinessPipe make_readiness_pipe() {
   std::array<int, 2> ends{};
   constexpr int kOn = 1;
@@ -104,7 +104,7 @@ int become(PreparedProgram& program) {
 }
 
 // Holds what the daemon writes to stderr before it can speak through the pipe: a complaint about
-// its options. Not a second pipe, which nobody would read later.
+// its options. Not a second pipe, which would have no reader later.
 UniqueFd make_error_file() {
   const UniqueFd low(::memfd_create("pyram-mount errors", MFD_CLOEXEC));
   return UniqueFd(low ? ::fcntl(low.get(), F_DUPFD_CLOEXEC, kReadyFd + 1) : -1);
@@ -118,12 +118,12 @@ std::string read_error_file(int fd) {
 
 struct Answer {
   std::string text;
-  pid_t writer = 0;  // Who wrote the last part; 0: unknown.
+  pid_t writer = 0;  // The process that wrote the last part; 0: unknown.
 };
 
 bool serves(const Answer& answer) { return answer.text.starts_with('+'); }
 
-// One part of an answer, and who wrote it. What recvmsg returned.
+// One part of an answer, and the process that wrote it. What recvmsg returned.
 ssize_t receive(int fd, std::span<char> buffer, pid_t& writer) {
   iovec part{buffer.data(), buffer.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control{};

@@ -19,8 +19,9 @@ namespace pyram::launcher {
 pid_t start_daemon(const std::vector<std::string>& arguments);
 
 // The same in a new user and a new mount namespace, in which the daemon has our uid and gid and
-// may mount. Returns its process id: it runs in the foreground (-f is added), child of nobody.
-// Cold, as run_quietly(): the code stays apart from what nearly every first start reads.
+// may mount. Returns its process id: it runs in the foreground (-f is added) and is no child of
+// this process. Cold, as run_quietly(): the code stays apart from what nearly every first start
+// reads.
 [[nodiscard, gnu::cold]] pid_t start_daemon_in_namespaces(
     const std::vector<std::string>& arguments);
 

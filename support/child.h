@@ -27,7 +27,7 @@ namespace pyram {
 // child's number may be given out again. So SIGCHLD gets its default disposition, and is ignored
 // again at the end: a program that this process becomes later inherits what the parent meant.
 //
-// Every Child has one. Where the lives of several Childs overlap, one of these must live longer
+// Every Child has one. Where the lives of several Child objects overlap, one of these must live longer
 // than all of them, or the first that goes would have SIGCHLD ignored too early. Changes the whole
 // process, and only where SIGCHLD is ignored: a program with threads calls
 // reset_signals() (signal_reset.h) first.
@@ -118,7 +118,7 @@ class Child {
 
   Child(Child&& other) noexcept;
   Child& operator=(Child&&) = delete;
-  // A child that nobody has waited for is killed and collected: its work was not wanted any more.
+  // A child that was not waited for is killed and collected: its work is not needed.
   ~Child();
 
   [[nodiscard]] pid_t pid() const { return pid_; }

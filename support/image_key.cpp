@@ -5,8 +5,8 @@
 namespace pyram {
 namespace {
 
-// FNV-1a, 64 bits (offset basis and prime from its published definition). Nobody gains from a
-// collision: the directory that the key names belongs to the user or to root.
+// FNV-1a, 64 bits (offset basis and prime from its published definition). There is nothing to gain
+// from a collision: the directory that the key names belongs to the user or to root.
 class Fnv1a {
  public:
   void add(std::string_view bytes) {

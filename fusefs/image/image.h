@@ -47,7 +47,7 @@ class Image {
   [[nodiscard]] static std::unique_ptr<Image> open(const std::filesystem::path& path,
                                                    std::uint64_t offset = 0,
                                                    Verify verify = Verify::kNo);
-  // open()'s two steps for who only keeps the file: opening it, and looking at the superblock.
+  // The two steps of open(), for a caller that only keeps the file: open it, check the superblock.
   [[nodiscard]] static ImageFile open_file(const std::filesystem::path& path,
                                            std::uint64_t offset = 0);
   static void check(const ImageFile& file);
@@ -89,7 +89,7 @@ class Image {
 
   // Has the disk begin to read a block.
   void read_ahead(const Block& block) const;
-  // Lets go of what the system keeps of the image file: whoever wanted it has it decompressed.
+  // Drops the image file from the page cache: what was needed of it is decompressed.
   void forget_stored() const;
   // The same for one block that was just read.
   void forget_stored(const Block& block) const;

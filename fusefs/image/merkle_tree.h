@@ -47,7 +47,7 @@ struct Trailer {
 // What is signed: fs-verity's form of a digest.
 [[nodiscard]] std::vector<std::byte> signed_text(const Sha256& digest);
 
-// A header's bytes, for whoever writes an image.
+// A header's bytes, for writing an image.
 [[nodiscard]] std::array<std::byte, Trailer::kSize> format_trailer(const Trailer& trailer);
 
 // Reads a header that stands `position` bytes into an image; nothing where these bytes are none.

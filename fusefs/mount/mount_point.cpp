@@ -97,7 +97,7 @@ bool is_dead_mount(const fs::path& directory) {
 
 // The directory, ready to be mounted on.
 fs::path prepare(const MountRequest& request) {
-  // Nobody can use a mount whose daemon died. There may be several, one above the other.
+  // A mount whose daemon died is of no use. There may be several, one above the other.
   while (is_dead_mount(request.directory)) {
     const fs::path stale = resolve_mount_point(request.directory);
     if (unmount_resolved(stale, MNT_DETACH) != UnmountResult::kDone) {
@@ -284,7 +284,7 @@ MountPoint::MountPoint(fs::path directory, UniqueFd device)
 MountPoint MountPoint::mount(const MountRequest& request) {
   const fs::path directory = prepare(request);
   UniqueFd device = open_device();
-  // Whoever has CAP_SYS_ADMIN may mount, in a user namespace of his own too: only trying tells.
+  // CAP_SYS_ADMIN allows mounting, also in a user namespace: only trying tells.
   const int error_number = mount_directly(request, directory, device.get());
   if (error_number == 0) return {directory, std::move(device)};
   if (error_number != EPERM && error_number != EACCES) {

@@ -34,11 +34,11 @@ class MountPoint {
   // Absolute, without links.
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
 
-  // Unmounts where nobody uses it. Throws Error when the attempt itself fails.
+  // Unmounts when it is not in use. Throws Error when the attempt itself fails.
   UnmountResult unmount() const;
 
-  // Unmounts when nobody went there since the last call, which only marked it (kBusy); that is more
-  // than not being in use. Always kBusy where we may not do it: fusermount3 can't.
+  // Unmounts when no path was looked up in it since the last call, which marked it (kBusy); this is
+  // more than not being in use. Always kBusy where we may not do it: fusermount3 can't.
   UnmountResult expire() const;
 
   // Whether the kernel still has the file system: somewhere it is mounted or in use, which may be
@@ -48,7 +48,7 @@ class MountPoint {
   // `mount --bind`, counts too). Throws Error where /proc can't be read.
   [[nodiscard]] bool is_mounted_here() const;
 
-  // Takes it out of the directory tree; who uses it keeps it until he is done, and is served.
+  // Takes it out of the directory tree. Programs that use it keep it, and are served.
   void detach() const;
 
  private:
@@ -58,7 +58,7 @@ class MountPoint {
 
   std::filesystem::path directory_;
   UniqueFd device_;
-  std::string mount_device_;  // "MAJOR:MINOR"; nobody else's while our connection lives.
+  std::string mount_device_;  // "MAJOR:MINOR"; unique while our connection lives.
 };
 
 // One line of /proc/self/mountinfo.

@@ -15,8 +15,8 @@ enum class Word : char {
   kPrepared = 'p',  // Could serve, and waits for kGo.
   kReady = 'r',     // The kernel and it have agreed: the mount can be used.
   kFailed = 'f',    // Will end; an exit code as one byte, and a text.
-  kEnd = 'e',       // Somebody told it to end.
-  kReload = 'l',    // Somebody asks for a worker of the program that is on disk now.
+  kEnd = 'e',       // It got a signal to end.
+  kReload = 'l',    // --reload: a worker of the program that is on disk now.
   kError = 'w',     // A line for the log.
   kInfo = 'i',      // A line for the log.
   // The supervisor's:

@@ -12,7 +12,7 @@
 namespace pyram {
 namespace {
 
-// Whoever waited may be gone; that is no reason not to serve.
+// The process that waited may be gone; the mount serves nevertheless.
 void tell(int descriptor, const std::string& text) {
   try {
     write_full(descriptor, text, "the readiness pipe");
@@ -22,7 +22,7 @@ void tell(int descriptor, const std::string& text) {
 
 }  // namespace
 
-// The pipe first: whoever hears of it otherwise may look there at once.
+// The pipe first: a process that learns it in another way may look there at once.
 void Readiness::succeed() {
   write_notify_pipe('s');
   if (descriptor_) tell(descriptor_.get(), "+");
@@ -45,7 +45,7 @@ void Readiness::fail(const Error& error) {
 
 void Readiness::write_notify_pipe(char word) {
   if (notify_pipe_.empty()) return;
-  // Not blocking: a reader that is not there (any more) must not keep us from serving.
+  // Not blocking: the mount serves also when the pipe has no reader.
   const UniqueFd pipe(::open(notify_pipe_.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
   if (pipe) tell(pipe.get(), std::string(1, word));
   notify_pipe_.clear();

@@ -1,4 +1,4 @@
-// Telling whoever waits that the mount serves, or why it does not: exactly once.
+// Reports, exactly once, that the mount serves, or why it does not.
 #pragma once
 
 #include <filesystem>

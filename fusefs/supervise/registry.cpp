@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Root of a user namespace has the number 0 as well, but is nobody outside.
+// Root of a user namespace has the number 0 as well, but no rights outside.
 bool is_system_root() {
   if (::geteuid() != 0) return false;
   try {
@@ -40,7 +40,7 @@ Registration::Registration(const fs::path& image, const fs::path& mount_point) {
     if (fs::read_symlink(entry.path(), gone) == mount_point) fs::remove(entry.path(), gone);
   }
   const fs::path link = directory / image_key(image.native(), status);
-  // By way of a new name: whoever looks sees the old link or the new one.
+  // By way of a new name: readers see the old link or the new one.
   const fs::path temporary = link.native() + "." + std::to_string(::getpid());
   fs::create_symlink(mount_point, temporary, error);
   if (!error) fs::rename(temporary, link, error);

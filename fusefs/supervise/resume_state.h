@@ -42,7 +42,7 @@ class ResumeState {
   void begin(std::uint64_t request);
   void end(std::uint64_t request);
   // The requests in between, which are forgotten by this; some may have been answered all the same.
-  // REQUIRES: nobody serves.
+  // REQUIRES: no worker serves.
   [[nodiscard]] std::vector<std::uint64_t> take_in_flight();
 
  private:

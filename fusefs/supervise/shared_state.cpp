@@ -15,7 +15,7 @@
 namespace pyram {
 namespace {
 
-// Room for what newer versions add; pages that nobody touches cost nothing.
+// Room for what newer versions add; pages that are not touched cost nothing.
 constexpr std::size_t kSize = std::size_t{64} << 10;
 static_assert(sizeof(SharedState) <= kSize);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);

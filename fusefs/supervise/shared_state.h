@@ -17,7 +17,7 @@
 namespace pyram {
 
 // No pointers. A newer program may find the state of an older one: new members come last, and
-// whoever changes what is there raises the version.
+// a change of what is there raises the version.
 struct SharedState {
   static constexpr std::uint32_t kVersion = 1;
 

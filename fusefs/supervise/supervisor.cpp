@@ -86,7 +86,7 @@ std::filesystem::path path_of_image(const Options& options) {
 enum class State {
   kStarting,  // Mounted. The first worker has not answered the kernel yet.
   kServing,
-  kLeft,      // Unmounted here, as nobody used it. Copies in other mount namespaces are served.
+  kLeft,      // Unmounted here, as it was idle. Copies in other mount namespaces are served.
   kDetached,  // Asked to end: served until the programs that use it end.
   kAborting,  // Asked to end: ends when the worker has ended, although there are copies.
   kEnded,
@@ -140,7 +140,7 @@ class Supervisor {
     worker_->control().send(Word::kGo);
   }
 
-  // Programs that use it get errors; with nobody to answer they would wait for ever.
+  // Programs that use it get errors; without a daemon they would wait for ever.
   void give_mount_up() noexcept {
     try {
       mount_->detach();
@@ -239,7 +239,7 @@ class Supervisor {
     if (result == UnmountResult::kDone) leave_copies();
   }
 
-  // It was unmounted because nobody used it. A mount namespace that was made meanwhile (by a
+  // It was unmounted because it was idle. A mount namespace that was made meanwhile (by a
   // container, by `unshare -m`) has a copy of the mount. Programs there may have files mapped or
   // open although they request nothing, and must not lose them because of a timeout: so copies are
   // served until they are gone too, or until the daemon is told to end. Another start can mount on
@@ -332,7 +332,7 @@ class Supervisor {
   // The worker of the program that is on disk now is made ready first, then the one that serves
   // ends, then the new one goes on: requests that come in between wait in the kernel.
   void reload() {
-    if (standby_) return worker_->control().send(Word::kRefused, "somebody else is at it");
+    if (standby_) return worker_->control().send(Word::kRefused, "another reload is under way");
     if (state_ == State::kAborting)
       return worker_->control().send(Word::kRefused, "it is about to end");
     try {
@@ -448,9 +448,9 @@ class Supervisor {
   std::unique_ptr<WorkerProcess> standby_;  // Of a newer program, and not serving yet.
   std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Killed, and not gone yet.
   State state_ = State::kStarting;
-  bool is_ready_ = false;         // Whoever started the daemon was told that the mount serves.
-  bool end_wanted_ = false;       // It was asked to end, and end() has not succeeded yet.
-  bool draining_ = false;         // The worker was told to end for the standby one.
+  bool is_ready_ = false;    // The process that started the daemon was told that the mount serves.
+  bool end_wanted_ = false;  // It was asked to end, and end() has not succeeded yet.
+  bool draining_ = false;    // The worker was told to end for the standby one.
   std::optional<Error> verdict_;  // Why the mount is given up.
   std::string last_failure_;      // The last that was logged.
   int short_lives_ = 0;

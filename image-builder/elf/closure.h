@@ -21,7 +21,8 @@ struct FoundLibrary {
 
 // The libraries to add to the image, by the name that they are needed by. What an ELF file finds
 // inside the tree by its own RUNPATH ($ORIGIN) is in place already and not listed.
-// Throws Error (kBadSource) when one is nowhere, naming who needs it, and for broken ELF files.
+// Throws Error (kBadSource) when one is nowhere, with the name of the file that needs it, and for
+// broken ELF files.
 [[nodiscard]] std::map<std::string, FoundLibrary> library_closure(const ClosureRequest& request);
 
 // Every regular ELF file below `tree`, sorted.

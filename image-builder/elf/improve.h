@@ -9,8 +9,8 @@
 namespace pyram::builder {
 
 // Gives the libraries below `tree` that have many relative relocations an address of their own
-// (elf_fixed_address.h), or, with `relocatable` and where that can't be, packs the relocations
-// (elf_relr.h); takes out tables that no Python program needs (elf_unwind.h). The addresses depend
+// (elf/fixed_address.h), or, with `relocatable` and where that can't be, packs the relocations
+// (elf/relr.h); takes out tables that no Python program needs (elf/unwind.h). The addresses depend
 // on the libraries' content alone. Returns what a person should know of.
 // Throws Error: kBadSource for a broken file, kFailed when a result would be another program.
 std::vector<std::string> improve_libraries(const std::filesystem::path& tree, bool relocatable);

@@ -115,7 +115,7 @@ Elf64_Phdr piece_of(const Elf64_Phdr& load, const Run& run) {
   return piece;
 }
 
-// The headers of the new file; nothing when one cannot be said any more.
+// The headers of the new file; nothing when one cannot be expressed.
 std::optional<std::vector<Elf64_Phdr>> new_headers(const std::vector<Elf64_Phdr>& headers,
                                                    const std::vector<Run>& runs) {
   std::vector<Elf64_Phdr> result;

@@ -1,7 +1,7 @@
 // Lays out an ELF file's pages in the order in which they are used.
 //
 // A start uses a third of PyPy's library, in hundreds of places all over its 60 MB. An image is
-// read in blocks, so most of what is read and decompressed for it would be what nobody asked for.
+// read in blocks, so most of what is read and decompressed for it would not be used.
 // Nothing says that a file holds its segments in the order of their addresses: here each run of
 // pages that are used alike becomes a segment (PT_LOAD) of its own, at its old address, and the
 // file holds what a start uses first, what trained programs use next, and the rest last.

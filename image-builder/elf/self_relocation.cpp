@@ -1,6 +1,6 @@
 // Relocates the library that it has been put into, when the library isn't at its address.
 //
-// A library at a fixed address (elf_fixed_address.h) holds relocated data, and the loader has
+// A library at a fixed address (elf/fixed_address.h) holds relocated data, and the loader has
 // nothing left to do. But the kernel may give it another place: something lies there already, or
 // the address space is small, or a tool wants it otherwise. This code is then the library's
 // DT_INIT, which the loader calls before any other code of the library. It adds the distance

@@ -65,7 +65,7 @@ std::uint64_t drop_unwind_tables(std::vector<std::byte>& bytes, const std::strin
 
   std::memset(bytes.data() + begin, 0, end - table);
   std::memset(bytes.data() + head, 0, index->p_filesz);
-  // Without this header nobody looks for the tables.
+  // Without this header no unwinder looks for the tables.
   Elf64_Phdr none{};
   none.p_type = PT_NULL;
   std::memcpy(bytes.data() + view.header().e_phoff +

@@ -2,8 +2,8 @@
 //
 // They are for C++ exceptions and for debuggers: nothing that a Python program sees depends on them
 // (Python's tracebacks come from the interpreter's own frames), and in PyPy's library they are 2 MB
-// that compress badly. Who asks for a C stack gets one frame. The tables become zeros; nothing
-// moves.
+// that compress badly. A debugger that asks for a C stack gets one frame. The tables become zeros;
+// nothing moves.
 //
 // Formats: LSB 5.0, "Exception Frames".
 #pragma once

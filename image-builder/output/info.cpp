@@ -42,7 +42,7 @@ std::string joined(const json& texts) {
   return result;
 }
 
-// The manifest as a terminal may get to see it: who made an image chose every name in it.
+// The manifest, safe for a terminal: the maker of an image chose every name in it.
 json printable(const json& value) {
   if (value.is_string()) return escape(value.get<std::string>());
   if (!value.is_structured()) return value;

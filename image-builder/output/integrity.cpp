@@ -33,7 +33,7 @@ const unsigned char* as_unsigned(const std::byte* bytes) {
   return reinterpret_cast<const unsigned char*>(bytes);
 }
 
-// Refuses to ask for a pass phrase: nobody may be there.
+// Refuses to ask for a pass phrase: there may be no person at a terminal.
 int no_pass_phrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*data*/) { return -1; }
 
 enum class KeyKind { kPrivate, kPublic };

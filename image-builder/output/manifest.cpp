@@ -86,7 +86,7 @@ nlohmann::json parse_manifest(std::string_view text, const std::string& name, Ex
   constexpr int kDeepest = 16;
   const auto check = [&](int depth, json::parse_event_t, const json& value) {
     if (depth > kDeepest) throw bad_manifest(name, code, "it is nested too deep");
-    // Counts, sizes and times are all that there is, and who asks for one has it converted.
+    // Counts, sizes and times are all that there is; readers convert them.
     if (value.is_number_float()) {
       throw bad_manifest(name, code, "it has a number that is not whole");
     }

@@ -38,7 +38,7 @@ constexpr const char* kPackages[] = {"pypy3",           "pypy3-venv",       "pyt
                                      "tzdata",          "base-files",       "libjs-jquery"};
 
 // Packages that apt is told are installed: what these depend on for CPython's sake, for their
-// installation scripts, which nobody runs here, or for ciphers of the past. Certificates are the
+// installation scripts, which are not run here, or for ciphers of the past. Certificates are the
 // machine's business: they have to change more often than an image.
 constexpr const char* kAssumed[] = {"python3",
                                     "python3-minimal",

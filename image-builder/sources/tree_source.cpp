@@ -37,7 +37,7 @@ SourceTree use_directory(const fs::path& directory) {
   source.root = "/";
   source.prefix = prefix;
   source.system_libraries = true;
-  // Not the whole path: where the build machine has it is nobody's business.
+  // Not the whole path, which would tell about the build machine.
   source.description = "dir:" + prefix.filename().native();
   for (const char* name : {layout::kLibraries, "lib", "lib64"}) {
     if (fs::is_directory(prefix / name)) source.library_directories.push_back(prefix / name);

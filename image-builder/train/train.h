@@ -26,7 +26,8 @@ struct Training {
 using Recording = std::vector<std::vector<HotRange>>;
 
 // Where a training's programs and mount are: the same path for every build on every machine, or,
-// where that is somebody else's, `otherwise`. A second build waits for the first. Not thread-safe.
+// where that belongs to another user, `otherwise`. A second build waits for the first. Not
+// thread-safe.
 class TrainingDirectory {
  public:
   explicit TrainingDirectory(std::filesystem::path otherwise);
@@ -55,7 +56,7 @@ void remove_training_directory() noexcept;
                                const std::vector<Training>& trainings,
                                const std::filesystem::path& work);
 
-// Lays out the pages of large ELF files in `tree` by what was read of them (elf_order.h), and has
+// Lays out the pages of large ELF files in `tree` by what was read of them (elf/order.h), and has
 // the recording say the same of the new files. Returns their paths, relative to the tree.
 std::vector<std::string> order_by_use(const std::filesystem::path& tree, Recording& recording);
 

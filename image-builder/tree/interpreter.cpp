@@ -33,7 +33,7 @@ Command python_command(const Starter& starter, const std::string& program,
 }
 
 InterpreterFacts ask(const Starter& starter, const fs::path& home) {
-  // Bytecode is not written: the tree may be somebody's installation.
+  // Bytecode is not written: the tree may be an installation in use.
   Command command = python_command(starter, std::string(facts_program()), {}, home);
   command.arguments.insert(
       command.arguments.begin() + static_cast<std::ptrdiff_t>(starter.words.size()), "-B");
