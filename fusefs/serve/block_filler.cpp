@@ -11,6 +11,7 @@ BlockFiller::BlockFiller(ExtentMapper& extents, StorePages store)
 
 void BlockFiller::start() {
   const Lock lock(mutex_);
+  if (stopped_) return;
   thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
   finished_ = false;
 }
@@ -26,14 +27,16 @@ void BlockFiller::offer(std::vector<ExtentPlace> places) {
 }
 
 void BlockFiller::stop(std::function<void()> then) {
-  thread_.request_stop();
-  {
-    const Lock lock(mutex_);
-    if (!finished_) {
-      when_finished_ = std::move(then);
-      return;
-    }
+  Lock lock(mutex_);
+  stopped_ = true;
+  if (!finished_) {
+    when_finished_ = std::move(then);
+    std::stop_source source = thread_.get_stop_source();
+    lock.unlock();
+    source.request_stop();
+    return;
   }
+  lock.unlock();
   then();
 }
 

@@ -34,8 +34,8 @@ class BlockFiller {
   BlockFiller(const BlockFiller&) = delete;
   BlockFiller& operator=(const BlockFiller&) = delete;
 
-  // Starts its thread. Called once. Throws std::exception where there is none to be had; nothing is
-  // stored then.
+  // Starts its thread, unless stop() came before. Called once. Throws std::exception where there is
+  // none to be had; nothing is stored then.
   void start();
 
   // These extents, which lie in one block, are to be stored, unless too much waits already. Cheap.
@@ -43,7 +43,7 @@ class BlockFiller {
   void offer(std::vector<ExtentPlace> places);
 
   // Stops, and calls `then` once no store is under way any more. Does not wait: until then READs
-  // have to be answered. Called once at most, after start(). Thread-safe.
+  // have to be answered. Called once at most. Thread-safe.
   void stop(std::function<void()> then);
 
  private:
@@ -60,6 +60,7 @@ class BlockFiller {
   Mutex mutex_;
   std::condition_variable_any changed_;
   std::deque<std::vector<ExtentPlace>> waiting_ PYRAM_GUARDED_BY(mutex_);
+  bool stopped_ PYRAM_GUARDED_BY(mutex_) = false;  // No thread is to start any more.
   bool finished_ PYRAM_GUARDED_BY(mutex_) = true;  // No thread runs.
   std::function<void()> when_finished_ PYRAM_GUARDED_BY(mutex_);
 
