@@ -79,7 +79,9 @@ def _warning(results):
 def _targets(results):
     """Two figures where there were two runs, and two verdicts where they differ."""
     again = {"suites": {name: second_run(record) for name, record in results["suites"].items()}}
-    lines = ["## Targets", "", "Each of two runs by itself, where there were two. [Where a start's time and memory go](profile.md)\nsays what is left where a target is missed.", "",
+    lines = ["## Targets", "", "Each of two runs by itself, where there were two. "
+             "[Where a start's time and memory go](profile.md)",
+             "says what is left where a target is missed.", "",
              "| work | at most | measured | |", "| --- | --- | --- | --- |"]
     for first, second in zip(judged(results), judged(again)):
         text, limit, shown, verdict = first
