@@ -1,12 +1,21 @@
-// What the daemon puts into the page cache unasked, so that nobody has to ask for it.
+// What the daemon puts into the page cache before a program asks for it.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <filesystem>
+#include <future>
 #include <random>
+#include <span>
 #include <string>
+#include <thread>
 
+#include "fusefs/image/image.h"
+#include "fusefs/serve/block_cache.h"
+#include "fusefs/serve/block_filler.h"
+#include "fusefs/serve/extent_mapper.h"
+#include "fusefs/statistics.h"
 #include "support/io.h"
 #include "support/unique_fd.h"
 #include "tests/support/catch.h"
@@ -84,4 +93,26 @@ TEST_CASE("of files that lie side by side a few are asked for, and the rest is s
   CHECK(mount.count("decompressed_blocks") == 1);
   CHECK(pyram::read_file(mount / "unknown/file") == noise(1000, kFiles));
   CHECK(mount.count("requests_read") == 4);
+}
+
+TEST_CASE("a filler that is stopped while it starts has stopped") {
+  const pyram::test::TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  pyram::write_file(directory / "tree/file", "content");
+  const auto image =
+      pyram::Image::open(pyram::test::make_image(directory / "tree", directory / "image"));
+  pyram::Statistics statistics;
+  pyram::BlockCache cache(*image, statistics, std::size_t{1} << 20, 2);
+  pyram::ExtentMapper extents(*image, cache);
+  for (int i = 0; i < 2000; ++i) {
+    std::promise<void> stopped;
+    pyram::BlockFiller filler(extents,
+                              [](pyram::InodeRef, std::uint64_t, std::span<const std::byte>) {});
+    std::thread starting([&] { filler.start(); });
+    filler.stop([&] { stopped.set_value(); });
+    // A stop that is lost is never reported. The time is for that alone.
+    const auto state = stopped.get_future().wait_for(std::chrono::seconds(30));
+    starting.join();
+    REQUIRE(state == std::future_status::ready);
+  }
 }

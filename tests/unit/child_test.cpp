@@ -205,3 +205,18 @@ TEST_CASE("a program gets no other descriptor where that is asked for") {
   program.closes_others = true;
   CHECK(output_of(program) == "1\n");
 }
+
+TEST_CASE("a child tells the signal that ended it, and its exit code otherwise") {
+  Child killed = Child::fork("start a process", [] {
+    ::pause();
+    return 0;
+  });
+  CHECK(killed.ended_by() == 0);
+  killed.signal(SIGKILL);
+  CHECK(killed.wait() == 128 + SIGKILL);
+  CHECK(killed.ended_by() == SIGKILL);
+  // What a signal's end looks like, but is none.
+  Child ended = Child::fork("start a process", [] { return 128 + SIGTERM; });
+  CHECK(ended.wait() == 128 + SIGTERM);
+  CHECK(ended.ended_by() == 0);
+}
