@@ -46,7 +46,7 @@ unsigned long page_size() {
 }
 
 [[noreturn, gnu::noinline]] void give_up() {
-  static constexpr char kWhy[] [[gnu::section(".text.message")]] =
+  [[gnu::section(".text.message")]] static constexpr char kWhy[] =
       "pyram: cannot relocate a library: mprotect failed\n";
   system_call(__NR_write, 2, reinterpret_cast<long>(kWhy), sizeof kWhy - 1);
   for (;;) system_call(__NR_exit_group, 127, 0, 0);
