@@ -73,11 +73,6 @@ BlockCache::Pin BlockCache::get(const Block& block) {
   }
 }
 
-bool BlockCache::has(const Block& block) {
-  const Lock lock(mutex_);
-  return index_.contains(key_of(block));
-}
-
 std::size_t BlockCache::take_slot(Lock& lock) {
   slot_free_.wait(lock.waitable(), [&]() PYRAM_REQUIRES(mutex_) {
     return !empty_.empty() || !unused_.empty() || !spent_.empty();

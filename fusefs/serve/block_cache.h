@@ -74,9 +74,6 @@ class BlockCache {
   // Throws Error when the block cannot be read; a thread that waited for it then tries by itself.
   [[nodiscard]] Pin get(const Block& block);
 
-  // Whether the block is in the cache or on its way into it.
-  [[nodiscard]] bool has(const Block& block);
-
   // Drops every block that is not pinned and gives the memory back to the system.
   void release_idle();
 

@@ -10,10 +10,7 @@ BlockFiller::BlockFiller(ExtentMapper& extents, StorePages store)
     : extents_(extents), store_(std::move(store)) {}
 
 void BlockFiller::start() {
-  const Lock lock(mutex_);
-  if (stopped_) return;
-  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
-  finished_ = false;
+  thread_.start([this](const std::stop_token& stop) { work(stop); });
 }
 
 void BlockFiller::offer(std::vector<ExtentPlace> places) {
@@ -26,19 +23,7 @@ void BlockFiller::offer(std::vector<ExtentPlace> places) {
   changed_.notify_one();
 }
 
-void BlockFiller::stop(std::function<void()> then) {
-  Lock lock(mutex_);
-  stopped_ = true;
-  if (!finished_) {
-    when_finished_ = std::move(then);
-    std::stop_source source = thread_.get_stop_source();
-    lock.unlock();
-    source.request_stop();
-    return;
-  }
-  lock.unlock();
-  then();
-}
+void BlockFiller::stop(std::function<void()> then) { thread_.stop(std::move(then)); }
 
 std::optional<std::vector<ExtentPlace>> BlockFiller::next(const std::stop_token& stop) {
   Lock lock(mutex_);
@@ -63,13 +48,6 @@ void BlockFiller::work(const std::stop_token& stop) {
       // A READ of those bytes gets the error, which is logged then.
     }
   }
-  std::function<void()> then;
-  {
-    const Lock lock(mutex_);
-    finished_ = true;
-    then.swap(when_finished_);
-  }
-  if (then) then();
 }
 
 void BlockFiller::store(const ExtentPlace& place) {

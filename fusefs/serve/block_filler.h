@@ -16,9 +16,9 @@
 #include <optional>
 #include <span>
 #include <stop_token>
-#include <thread>
 #include <vector>
 
+#include "fusefs/serve/background_thread.h"
 #include "fusefs/serve/extent_mapper.h"
 #include "support/locks.h"
 
@@ -43,7 +43,7 @@ class BlockFiller {
   void offer(std::vector<ExtentPlace> places);
 
   // Stops, and calls `then` once no store is under way any more. Does not wait: until then READs
-  // have to be answered. Called once at most. Thread-safe.
+  // have to be answered. Thread-safe.
   void stop(std::function<void()> then);
 
  private:
@@ -60,11 +60,8 @@ class BlockFiller {
   Mutex mutex_;
   std::condition_variable_any changed_;
   std::deque<std::vector<ExtentPlace>> waiting_ PYRAM_GUARDED_BY(mutex_);
-  bool stopped_ PYRAM_GUARDED_BY(mutex_) = false;  // No thread is to start any more.
-  bool finished_ PYRAM_GUARDED_BY(mutex_) = true;  // No thread runs.
-  std::function<void()> when_finished_ PYRAM_GUARDED_BY(mutex_);
 
-  std::jthread thread_;  // Last: it ends before what it uses.
+  BackgroundThread thread_;  // Last: it ends before what it uses.
 };
 
 }  // namespace pyram

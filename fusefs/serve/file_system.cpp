@@ -264,7 +264,7 @@ struct Operations {
   static void quiesce(fuse_req_t request, fuse_ino_t node) {
     answer(request, node, [&](const FileSystem& fs, InodeRef) {
       const auto done = [request] { fuse_reply_ioctl(request, 0, nullptr, 0); };
-      fs.filler_.stop(done);
+      fs.filler_.stop_prefetch(done);
     });
   }
 

@@ -83,11 +83,12 @@ void PageCacheFiller::offer_rest(InodeRef file, const Extent& extent, std::size_
   if (single_page || decompressed_again) blocks_->offer({{file, extent.file_offset}});
 }
 
+void PageCacheFiller::stop_prefetch(std::function<void()> then) {
+  prefetcher_ ? prefetcher_->stop(std::move(then)) : then();
+}
+
 void PageCacheFiller::stop(std::function<void()> then) {
-  const auto stop_blocks = [this, then = std::move(then)] {
-    blocks_ ? blocks_->stop(then) : then();
-  };
-  prefetcher_ ? prefetcher_->stop(stop_blocks) : stop_blocks();
+  stop_prefetch([this, then = std::move(then)] { blocks_ ? blocks_->stop(then) : then(); });
 }
 
 }  // namespace pyram

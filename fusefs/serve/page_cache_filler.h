@@ -64,8 +64,10 @@ class PageCacheFiller {
   void note_part(InodeRef file, const Extent& extent, std::size_t taken,
                  bool decompressed) noexcept;
 
-  // Stops, and calls `then`, which throws nothing, once it has nothing in the mount any more. Does
-  // not wait: until then READs have to be answered.
+  // Both call `then`, which throws nothing, when they have stopped. They do not wait: until then
+  // READs have to be answered. The prefetch alone has paths of the mount in use, which would keep
+  // it from being unmounted.
+  void stop_prefetch(std::function<void()> then);
   void stop(std::function<void()> then);
 
   // Gives back the memory of what is only kept for speed.

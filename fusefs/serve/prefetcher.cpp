@@ -35,15 +35,13 @@ std::string parent_of(const std::string& path) {
 // Hands a group's blocks out, and tells the disk in time which ones come next. Thread-safe.
 class Prefetcher::Queue {
  public:
-  // `jobs` has the jobs of each block side by side, and outlives the queue.
-  Queue(const Image& image, std::span<const Job> jobs) : image_(image) {
-    for (std::size_t first = 0; first < jobs.size();) {
-      const std::uint64_t position = jobs[first].extent.block.position;
-      std::size_t next = first;
-      while (next < jobs.size() && jobs[next].extent.block.position == position) ++next;
-      place_of_.emplace(position, blocks_.size());
-      blocks_.push_back(jobs.subspan(first, next - first));
-      first = next;
+  // Puts a block's jobs together, where the first of them is: a start comes back to most blocks of
+  // its interpreter's library, when they have left the block cache.
+  Queue(const Image& image, const std::vector<Job>& jobs) : image_(image) {
+    for (const Job& job : jobs) {
+      const auto [place, is_new] = place_of_.try_emplace(job.extent.block.position, blocks_.size());
+      if (is_new) blocks_.emplace_back();
+      blocks_[place->second].push_back(job);
     }
     taken_.resize(blocks_.size());
   }
@@ -84,7 +82,7 @@ class Prefetcher::Queue {
   }
 
   const Image& image_;
-  std::vector<std::span<const Job>> blocks_;                 // In the order of their first jobs.
+  std::vector<std::vector<Job>> blocks_;                     // In the order of their first jobs.
   std::unordered_map<std::uint64_t, std::size_t> place_of_;  // In blocks_, by position.
   Mutex mutex_;
   std::vector<bool> taken_ PYRAM_GUARDED_BY(mutex_);  // As blocks_.
@@ -112,13 +110,10 @@ Prefetcher::~Prefetcher() {
 }
 
 void Prefetcher::start() {
-  const Lock lock(mutex_);
-  if (stopped_) return;  // The caller of stop() counts on no further store.
   try {
-    thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+    thread_.start([this](const std::stop_token& stop) { work(stop); });
   } catch (...) {
-    stopped_ = true;
-    early_.clear();
+    stop([] {});
     throw;
   }
 }
@@ -159,7 +154,7 @@ void Prefetcher::note_read(InodeRef file, const Block& block) {
   const bool triggers = !listed || triggers_.contains(file);
   if (!triggers && !busy_) return;
   const Lock lock(mutex_);
-  if (stopped_ || finished_) return;
+  if (stopped_) return;
   if (queue_ != nullptr) queue_->prefer(block.position);
   if (!triggers) return;
   if (listed_.load(std::memory_order_relaxed)) {
@@ -170,18 +165,14 @@ void Prefetcher::note_read(InodeRef file, const Block& block) {
 }
 
 void Prefetcher::stop(std::function<void()> then) {
-  Lock lock(mutex_);
-  stopped_ = true;
-  if (!finished_ && thread_.joinable()) {
-    lookup_helper_->kill();
-    when_finished_.push_back(std::move(then));
-    std::stop_source source = thread_.get_stop_source();
-    lock.unlock();
-    source.request_stop();
-    return;
+  {
+    const Lock lock(mutex_);
+    stopped_ = true;
+    early_.clear();
+    // A look-up that it waits for ends with the helper.
+    if (lookup_helper_) lookup_helper_->kill();
   }
-  lock.unlock();
-  then();
+  thread_.stop(std::move(then));
 }
 
 void Prefetcher::work(const std::stop_token& stop) {
@@ -202,15 +193,10 @@ void Prefetcher::work(const std::stop_token& stop) {
     image_.forget_stored();
     extents_.forget_blocks();
   }
-  std::vector<std::function<void()>> waiting;
-  {
-    const Lock lock(mutex_);
-    lookup_helper_.reset();
-    finished_ = true;
-    busy_ = false;
-    waiting.swap(when_finished_);
-  }
-  for (const auto& call : waiting) call();
+  const Lock lock(mutex_);
+  stopped_ = true;
+  lookup_helper_.reset();
+  busy_ = false;
 }
 
 std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
@@ -262,15 +248,7 @@ Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
     }
   }
   statistics_.prefetch_total += bytes;
-  sort_by_block(plan.jobs);
   return plan;
-}
-
-void Prefetcher::sort_by_block(std::vector<Job>& jobs) {
-  std::unordered_map<std::uint64_t, std::size_t> order;  // Of the blocks, by their first job.
-  for (const Job& job : jobs) order.try_emplace(job.extent.block.position, order.size());
-  std::ranges::stable_sort(jobs, {},
-                           [&](const Job& job) { return order.at(job.extent.block.position); });
 }
 
 const Prefetcher::File* Prefetcher::add_file(Plan& plan, const std::string& path) const {

@@ -19,11 +19,11 @@
 #include <span>
 #include <stop_token>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "fusefs/image/hot_list.h"
 #include "fusefs/image/image.h"
+#include "fusefs/serve/background_thread.h"
 #include "fusefs/serve/extent_mapper.h"
 #include "fusefs/serve/lookup_helper.h"
 #include "fusefs/statistics.h"
@@ -97,9 +97,6 @@ class Prefetcher {
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
   [[nodiscard]] Plan plan(const HotGroup& group);
-  // A block's jobs side by side, where the first of them is: a start comes back to most blocks of
-  // its interpreter's library, when they have left the block cache.
-  static void sort_by_block(std::vector<Job>& jobs);
   // The file of that path, added; null when it is no file of the image.
   const File* add_file(Plan& plan, const std::string& path) const;
   // By all threads, and returns when all is fetched.
@@ -128,19 +125,18 @@ class Prefetcher {
 
   Mutex mutex_;
   std::condition_variable_any changed_;
-  std::unique_ptr<LookupHelper> lookup_helper_;
+  std::unique_ptr<LookupHelper> lookup_helper_;  // Until it has finished.
   // Files that were read before the groups were listed.
   std::set<InodeRef> early_ PYRAM_GUARDED_BY(mutex_);
   std::vector<std::size_t> wanted_ PYRAM_GUARDED_BY(mutex_);
   // By group: wanted already, once.
   std::vector<bool> seen_ PYRAM_GUARDED_BY(mutex_);
+  // Nothing is to be fetched any more.
+  bool stopped_ PYRAM_GUARDED_BY(mutex_) = false;
   // What is being fetched.
   Queue* queue_ PYRAM_GUARDED_BY(mutex_) = nullptr;
-  bool stopped_ PYRAM_GUARDED_BY(mutex_) = false;
-  bool finished_ PYRAM_GUARDED_BY(mutex_) = false;
-  std::vector<std::function<void()>> when_finished_ PYRAM_GUARDED_BY(mutex_);
 
-  std::jthread thread_;  // Last: it ends before what it uses.
+  BackgroundThread thread_;  // Last: it ends before what it uses.
 };
 
 // What is fetched when everything is wanted (--prefetch all): every file of the image in the order
