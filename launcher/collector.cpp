@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "support/collector_defaults.h"
 #include "support/image_layout.h"
 #include "support/memory_groups.h"
 
@@ -18,17 +19,13 @@ namespace {
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 // What they cost and save: docs/launcher.md, "Memory".
-// PYPY_GC_MAX_DELTA is an eighth of the memory, as PyPy has it of the machine's. A start allocates
-// 4.5 MB: with a nursery of 5 MB it ends before the first collection.
+// PYPY_GC_MAX_DELTA is an eighth of the memory, as PyPy has it of the machine's.
 constexpr std::array kSteps{
     CollectorStep{128 * kMiB, "1M", "16M", "1.4", nullptr},
     CollectorStep{256 * kMiB, "2M", "32M", "1.4", nullptr},
-    CollectorStep{512 * kMiB, "5M", "64M", "1.4", nullptr},
-    CollectorStep{1024 * kMiB, "5M", "128M", "1.6", nullptr},
-    // malloc() tells the kernel that blocks of 2 MiB and more may have huge pages: the nursery,
-    // which every start fills, then costs a page fault for each 2 MiB in place of one for each 4
-    // KiB.
-    CollectorStep{kUnlimited, "5M", nullptr, nullptr, "glibc.malloc.hugetlb=1"},
+    CollectorStep{512 * kMiB, kUsualNursery, "64M", "1.4", nullptr},
+    CollectorStep{1024 * kMiB, kUsualNursery, "128M", "1.6", nullptr},
+    CollectorStep{kUnlimited, kUsualNursery, nullptr, nullptr, kUsualTunables},
 };
 constexpr std::uint64_t kSmall = 256 * kMiB;
 

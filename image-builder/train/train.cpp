@@ -22,6 +22,7 @@
 #include "image-builder/elf/order.h"
 #include "image-builder/embedded.h"
 #include "support/child.h"
+#include "support/collector_defaults.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 #include "support/io.h"
@@ -172,8 +173,8 @@ std::vector<std::vector<std::string>> training_environments(const Training& trai
         "XDG_SESSION_TYPE=tty",
         "PYTHONUNBUFFERED=1",
         "PYTHONDONTWRITEBYTECODE=1",
-        "PYPY_GC_NURSERY=5M",
-        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1",
+        std::string("PYPY_GC_NURSERY=") + kUsualNursery,
+        std::string("GLIBC_TUNABLES=") + kUsualTunables,
         std::string(layout::kAddedVariables) + "=PYPY_GC_NURSERY,GLIBC_TUNABLES"};
     return {usual, bare, launched};
   }
