@@ -17,6 +17,7 @@
 #include "fusefs/serve/extent_mapper.h"
 #include "fusefs/statistics.h"
 #include "support/io.h"
+#include "support/process.h"
 #include "support/unique_fd.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
@@ -66,6 +67,25 @@ TEST_CASE("a block that is read a page at a time is stored whole") {
   // Of the block beside it nothing was stored.
   check_page(kBlock);
   CHECK(mount.count("requests_read") == 2);
+}
+
+TEST_CASE("blocks are stored whole also after an unmount that failed") {
+  const pyram::test::TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  const std::string content = noise(kBlock, 1);
+  pyram::write_file(directory / "tree/file", content);
+  const Mount mount(pyram::test::make_image(directory / "tree", directory / "image"));
+  const pyram::UniqueFd file(::open((mount / "file").c_str(), O_RDONLY | O_CLOEXEC));
+  REQUIRE(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_RANDOM) == 0);
+  // The file is open: the mount is in use.
+  const pyram::Command unmount{
+      .arguments = {pyram::test::program("pyram-mount"), "--unmount", mount.path().native()}};
+  CHECK_FALSE(pyram::run(unmount).ok());
+  char byte = 0;
+  REQUIRE(::pread(file.get(), &byte, 1, 0) == 1);
+  CHECK(byte == content[0]);
+  wait_until_stored(mount, kBlock);
+  CHECK(mount.count("requests_read") == 1);
 }
 
 TEST_CASE("of files that lie side by side a few are asked for, and the rest is stored") {
