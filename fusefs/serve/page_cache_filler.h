@@ -70,6 +70,13 @@ class PageCacheFiller {
   void stop_prefetch(std::function<void()> then);
   void stop(std::function<void()> then);
 
+  // Ends its threads, and with them the calls of stop()'s `then`, which may still use the session.
+  // REQUIRES: no other thread calls anything here any more.
+  void end() {
+    prefetcher_.reset();
+    blocks_.reset();
+  }
+
   // Gives back the memory of what is only kept for speed.
   void forget() { fragments_.clear(); }
 

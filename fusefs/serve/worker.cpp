@@ -149,6 +149,7 @@ class Worker {
       ::_exit(static_cast<int>(ExitCode::kFailed));
     }
     session_.join();
+    filler_.end();
     if (recorder_) recorder_->write();
   }
 

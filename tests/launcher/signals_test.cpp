@@ -29,6 +29,7 @@ std::size_t count(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("a script inherits its parent's signal mask and dispositions, however it starts") {
+  PYRAM_SKIP_WITH_TSAN("its thread keeps a program from making a user namespace");
   const Scene scene;
   // SIGPIPE and SIGXFSZ are ignored by every Python.
   const std::vector<std::string> script{
@@ -76,6 +77,7 @@ TEST_CASE("where SIGCHLD is ignored, the interpreter's own options and --toram w
 }
 
 TEST_CASE("where SIGCHLD is ignored, the doctor finds the same as elsewhere") {
+  PYRAM_SKIP_WITH_TSAN("its thread keeps a program from making a user namespace");
   const Scene scene;
   const Command command = scene.command(Who::kSelf, {"--pyram-doctor"});
   // How much memory and disk is free changes.

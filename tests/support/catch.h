@@ -23,3 +23,8 @@
 #else
 #define PYRAM_SKIP_WITH_SANITIZERS(reason) static_cast<void>(0)
 #endif
+#ifdef __SANITIZE_THREAD__
+#define PYRAM_SKIP_WITH_TSAN(reason) PYRAM_SKIP("with ThreadSanitizer: " reason)
+#else
+#define PYRAM_SKIP_WITH_TSAN(reason) static_cast<void>(0)
+#endif
