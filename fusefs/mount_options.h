@@ -25,6 +25,7 @@ struct Options {
   StatusFormat status_format = StatusFormat::kText;
 
   bool foreground = false;
+  bool hot_first = false;  // Of kExtract: the directory is usable before all is in it.
   bool debug = false;
   unsigned threads = 0;  // 0: as many as serve well here.
   std::size_t cache_size = 8U << 20;

@@ -1,6 +1,9 @@
 #include "launcher/extraction.h"
 
+#include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -13,6 +16,8 @@
 #include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
+#include "support/image_layout.h"
+#include "support/unique_fd.h"
 
 namespace pyram::launcher {
 namespace {
@@ -31,6 +36,21 @@ ExtractionDirectory look_at(const std::string& parent, std::string path, bool sh
   return result;
 }
 
+// Whether an earlier start began to unpack here, and what wrote the files behind it was killed.
+bool is_abandoned(const std::string& path) {
+  const std::string mark = path + '/' + layout::kUnfinished;
+  const UniqueFd fd(::open(mark.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd || ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0) return false;
+  // It may just have been finished: then the name is gone.
+  struct stat status {};
+  return ::fstat(fd.get(), &status) == 0 && status.st_nlink != 0;
+}
+
+void remove_tree(const std::string& path) {
+  std::error_code ignored;
+  std::filesystem::remove_all(path, ignored);
+}
+
 // The path that the start uses: in the run-time directory itself, a link where the files are
 // elsewhere.
 void link_into_place(const ImagePlace& place, const std::string& target) {
@@ -41,6 +61,19 @@ void link_into_place(const ImagePlace& place, const std::string& target) {
     throw system_error(ExitCode::kLauncherFailed, errno,
                        "write " + quote(place.directory() / name));
   }
+}
+
+// Returns when what a start reads is there; the rest follows. What was abandoned is unpacked as a
+// whole: then an error of the image is seen by who waits, in place of being met again behind each
+// start.
+void unpack(std::vector<std::string> command, const std::string& image, const std::string& target) {
+  if (is_abandoned(target)) {
+    remove_tree(target);
+  } else {
+    command.emplace_back("--hot-first");
+  }
+  command.insert(command.end(), {"--", image, target});
+  start_daemon(command);
 }
 
 }  // namespace
@@ -62,7 +95,10 @@ std::vector<ExtractionDirectory> extraction_directories(const RuntimeDirectory& 
 }
 
 std::optional<Root> find_extracted(const ImagePlace& place) {
-  return open_root(place.directory() / name_in(place)).root;
+  const std::string path = place.directory() / name_in(place);
+  auto root = open_root(path).root;
+  if (root && is_abandoned(path)) return std::nullopt;
+  return root;
 }
 
 Root extract(const ImagePlace& place, const ChosenImage& image, const Executable& self,
@@ -71,20 +107,17 @@ Root extract(const ImagePlace& place, const ChosenImage& image, const Executable
   if (image.offset != 0) {
     command.insert(command.end(), {"-o", "offset=" + std::to_string(image.offset)});
   }
-  command.insert(command.end(), {"--extract", "--", image.path});
+  command.emplace_back("--extract");
   std::string failures;
   for (const ExtractionDirectory& candidate : extraction_directories(place.directory())) {
     try {
       const RuntimeDirectory directory =
           RuntimeDirectory::make_at(candidate.path, candidate.shared);
       const std::string target = directory / name_in(place);
-      std::vector<std::string> all = command;
-      all.push_back(target);
-      start_daemon(all);
+      unpack(command, image.path, target);
       Found found = open_root(target);
       if (found.error == ENOENT) {
-        std::error_code ignored;
-        std::filesystem::remove_all(target, ignored);
+        remove_tree(target);
         throw_no_interpreter(image);
       }
       if (!found.root)

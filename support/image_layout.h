@@ -27,6 +27,10 @@ inline constexpr char kManifest[] = ".pyram/manifest.json";
 inline constexpr char kSbom[] = ".pyram/sbom.spdx.json";
 inline constexpr char kHotList[] = ".pyram/hot";
 
+// Of an unpacked image only: files are still without their content. Locked (flock) for as long as a
+// process writes them; nobody does when it is not.
+inline constexpr char kUnfinished[] = ".pyram/unfinished";
+
 // Names the variables (with commas between) that the launcher added to the environment for PyPy's
 // own use; the image's start-up code takes them and this one away.
 inline constexpr char kAddedVariables[] = "PYRAM_ADDED_VARIABLES";

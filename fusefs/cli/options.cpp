@@ -209,7 +209,7 @@ using Text = std::string_view;
 constexpr int kMostDescriptors = 1 << 20;
 constexpr unsigned kMostThreads = 64;
 
-constexpr std::array<Option, 19> kOptions{{
+constexpr std::array<Option, 20> kOptions{{
     {'h', "--help", "", "Print this help and exit",
      [](Parsed& parsed, Text, Text) { parsed.wants_help = true; }},
     {'V', "--version", "", "Print the version and exit",
@@ -274,6 +274,9 @@ constexpr std::array<Option, 19> kOptions{{
     {0, "--extract", "",
      "Mount nothing: unpack IMAGE as the new directory MOUNTPOINT, in the foreground",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kExtract); }},
+    {0, "--hot-first", "",
+     "With --extract: return when the files that a start reads are there; the others follow",
+     [](Parsed& parsed, Text, Text) { parsed.options.hot_first = true; }},
 }};
 
 std::string help_text() {

@@ -13,12 +13,12 @@
 #include <utility>
 
 #include "fusefs/cli/options.h"
-#include "fusefs/image/extract.h"
 #include "fusefs/mount/mount_point.h"
 #include "fusefs/status.h"
 #include "fusefs/supervise/readiness.h"
 #include "fusefs/supervise/supervisor.h"
 #include "fusefs/supervise/worker_process.h"
+#include "fusefs/unpack/extract.h"
 #include "support/child.h"
 #include "support/error.h"
 #include "support/io.h"
@@ -67,13 +67,18 @@ void in_background(pyram::Readiness& readiness, Serve&& serve) {
   pyram::wait_for_child(std::move(output));
 }
 
-void mount(const pyram::Options& options) {
+// Closes what a process that stays must not keep open.
+pyram::Readiness open_readiness(const pyram::Options& options) {
   close_inherited(options.ready_fd);
   if (options.ready_fd >= 0 && ::fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC) != 0) {
     throw Error(ExitCode::kUsage,
                 "--ready-fd " + std::to_string(options.ready_fd) + " is not an open descriptor");
   }
-  pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), options.notify_pipe);
+  return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
+}
+
+void mount(const pyram::Options& options) {
+  pyram::Readiness readiness = open_readiness(options);
   const auto serve = [&] { pyram::run_daemon(options, readiness); };
   if (!options.foreground) {
     in_background(readiness, serve);
@@ -91,10 +96,20 @@ void mount(const pyram::Options& options) {
 }
 
 void extract(const pyram::Options& options) {
+  const pyram::Extraction extraction{.image = options.image,
+                                     .offset = options.offset,
+                                     .verify = options.verify,
+                                     .directory = options.mount_point,
+                                     .threads = options.threads};
+  if (options.hot_first) {
+    pyram::Readiness readiness = open_readiness(options);
+    in_background(readiness,
+                  [&] { pyram::extract_hot_first(extraction, [&] { readiness.succeed(); }); });
+    return;
+  }
   pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), {});
   try {
-    pyram::extract_image(options.image, options.offset, options.verify, options.mount_point,
-                         options.threads);
+    pyram::extract_image(extraction);
   } catch (const Error& error) {
     readiness.fail(error);
     throw;
@@ -105,8 +120,8 @@ void extract(const pyram::Options& options) {
 int run(int argc, char** argv) {
   const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
-  // An extraction has no children, and goes on after its terminal where it is run by nohup.
-  if (options->action != pyram::Action::kExtract) {
+  // An extraction in the foreground has no children, and goes on after its terminal under nohup.
+  if (options->action != pyram::Action::kExtract || options->hot_first) {
     // nohup is meant for a daemon in the foreground; in the background it has no terminal.
     options->foreground ? pyram::reset_signals({SIGHUP}) : pyram::reset_signals();
   }

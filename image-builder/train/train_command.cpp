@@ -1,7 +1,7 @@
 // `pyram-image train`.
 #include <nlohmann/json.hpp>
 
-#include "fusefs/image/extract.h"
+#include "fusefs/unpack/extract.h"
 #include "fusefs/image/image.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
@@ -37,7 +37,7 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
 
   progress.phase("unpacking the image");
   const fs::path tree = scratch.directory / "image";
-  extract_image(options.image, 0, Image::Verify::kNo, tree, 0, kNoReserve);
+  extract_image({.image = options.image, .directory = tree, .reserve = kNoReserve});
   for (const std::string& path : order_by_use(tree, recording)) {
     manifest["files"][path].update(file_entry(tree / path));
   }
