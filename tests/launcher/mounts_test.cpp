@@ -2,9 +2,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <set>
 
+#include "support/image_layout.h"
+#include "support/io.h"
 #include "tests/launcher/scene.h"
 #include "tests/support/catch.h"
 
@@ -221,6 +224,27 @@ TEST_CASE("where fusermount3 is of no use, a user namespace is taken") {
   const Outcome outcome = run(command);
   const std::string prefix = prefix_of(outcome);
   CHECK((prefix.ends_with(".ns") || prefix.ends_with(".ram")));
+}
+
+TEST_CASE("what was unpacked in part and left is unpacked anew") {
+  const Scene scene;
+  const std::vector<std::string> backend{"PYRAM_BACKEND=extract"};
+  const std::filesystem::path prefix = prefix_of(scene.start(Who::kSelf, kPrefix, backend));
+  const std::filesystem::path mark = prefix / layout::kUnfinished;
+  // Until then it is being written, and is used as it is.
+  while (std::filesystem::exists(mark)) {
+    CHECK(scene.start(Who::kSelf, kPrefix, backend).errors.empty());
+  }
+  const std::filesystem::path file = prefix / "lib/pypy3.11/this.py";
+  const auto size = std::filesystem::file_size(file);
+  std::filesystem::resize_file(file, 0);
+  write_file(mark, "");
+  const Outcome again = scene.start(Who::kSelf, kPrefix, backend);
+  INFO(again.errors);
+  CHECK(prefix_of(again) == prefix);
+  CHECK(again.errors.find("unpacked") != std::string::npos);
+  CHECK(std::filesystem::file_size(file) == size);
+  CHECK_FALSE(std::filesystem::exists(mark));
 }
 
 TEST_CASE("without FUSE the image is unpacked into RAM, which is said once") {
