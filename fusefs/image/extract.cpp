@@ -73,7 +73,7 @@ class Planner {
     make_directory(root, image_.root());
     walk_tree(image_, [&](const TreeEntry& found) {
       if (found.is_repeated) {
-        throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+        throw Error(ExitCode::kBadImage, "the image " + image_.name() +
                                              " is corrupt: the directory " + quote(found.path) +
                                              " lies in two places; copy or build it again");
       }
