@@ -23,20 +23,19 @@ namespace pyram::launcher {
 
 namespace {
 
-// One that we may not open is an earlier version's, which let a umask take bits away.
 UniqueFd open_lock_file(int directory, const char* name) {
-  constexpr mode_t kMode = 0600;
   const ExactModes exact;
-  const auto open = [&] {
-    return UniqueFd(::openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, kMode));
-  };
-  UniqueFd fd = open();
-  if (!fd && errno == EACCES && ::fchmodat(directory, name, kMode, 0) == 0) fd = open();
-  return fd;
+  return UniqueFd(::openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+}
+
+// One that we may not open is an earlier version's, which let a umask take bits away.
+[[gnu::cold]] UniqueFd open_mended_lock_file(int directory, const char* name) {
+  if (::fchmodat(directory, name, 0600, 0) != 0) return {};
+  return open_lock_file(directory, name);
 }
 
 // Mends the mode of a mount point that an earlier version made.
-void let_us_enter(const std::string& path) {
+[[gnu::cold]] void let_us_enter(const std::string& path) {
   struct stat status {};
   constexpr mode_t kMode = 0700;
   if (::lstat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
@@ -104,6 +103,7 @@ bool ImagePlace::daemon_seems_dead() const {
 UniqueFd ImagePlace::lock() const {
   const std::string file = name_ + ".lock";
   UniqueFd fd = open_lock_file(directory_.fd(), file.c_str());
+  if (!fd && errno == EACCES) fd = open_mended_lock_file(directory_.fd(), file.c_str());
   if (!fd) {
     throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(directory_ / file),
                        "set XDG_RUNTIME_DIR to a directory of yours with room in it");
@@ -127,7 +127,7 @@ void ImagePlace::make_directory(const std::string& path) {
   }
 }
 
-void ImagePlace::unmount() const {
+[[gnu::cold]] void ImagePlace::unmount() const {
   if (::umount2(path_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
   if (const auto helper = find_companion({}, "fusermount3")) {
     if (run_quietly({*helper, "-u", "-z", "-q", path_}) == 0) return;

@@ -281,25 +281,25 @@ constexpr std::array<Option, 19> kOptions{{
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kExtract); }},
 }};
 
-// What the help says of what -o takes.
-constexpr std::array<std::array<std::string_view, 2>, 16> kMountOptions{{
-    {"offset=BYTES", "The image begins so far into the file"},
-    {"subdir=PATH", "Show this directory of the image only"},
-    {"uid=N", "Every file belongs to this user"},
-    {"gid=N", "Every file belongs to this group"},
-    {"timeout=SECONDS", "As --idle-timeout"},
-    {"notify_pipe=PATH", "Write 's' to this named pipe once the mount serves, 'f' if it fails"},
-    {"allow_other", "Other users may read the mount"},
-    {"allow_root", "As allow_other"},
-    {"nonempty", "The mount point need not be empty"},
-    {"noexec", "No program may be run from the mount"},
-    {"dev", "Device nodes work (root only)"},
-    {"suid", "Set-uid programs and file capabilities work (root only)"},
-    {"debug", "As --debug"},
-    {"nosupervisor", "One process serves, and nothing goes on when it dies"},
-    {"noconfine", "The process that serves keeps its rights"},
-    {"noresend", "Requests in flight fail when the process that serves dies"},
-}};
+// What the help says of what -o takes. One text: a table would be relocated at every start.
+constexpr char kMountOptions[] =
+    "\nMount options:\n"
+    "  -o offset=BYTES             The image begins so far into the file\n"
+    "  -o subdir=PATH              Show this directory of the image only\n"
+    "  -o uid=N                    Every file belongs to this user\n"
+    "  -o gid=N                    Every file belongs to this group\n"
+    "  -o timeout=SECONDS          As --idle-timeout\n"
+    "  -o notify_pipe=PATH         Write 's' to this named pipe once the mount serves, or 'f'\n"
+    "  -o allow_other              Other users may read the mount\n"
+    "  -o allow_root               As allow_other\n"
+    "  -o nonempty                 The mount point need not be empty\n"
+    "  -o noexec                   No program may be run from the mount\n"
+    "  -o dev                      Device nodes work (root only)\n"
+    "  -o suid                     Set-uid programs and file capabilities work (root only)\n"
+    "  -o debug                    As --debug\n"
+    "  -o nosupervisor             One process serves, and nothing goes on when it dies\n"
+    "  -o noconfine                The process that serves keeps its rights\n"
+    "  -o noresend                 Requests in flight fail when the process that serves dies\n";
 
 // Walks through the words of a command line. An option that takes a value has it in the same word
 // (--name=VALUE, -oVALUE) or in the next one; letters of options that take none may share a word.
@@ -405,7 +405,7 @@ bool is_mount_helper(std::string_view program) {
 
 }  // namespace
 
-std::string help_text() {
+[[gnu::cold]] std::string help_text() {
   constexpr std::size_t kHelpColumn = 30;
   std::string text =
       "Mounts a SquashFS image on a directory and serves it.\n"
@@ -425,16 +425,11 @@ std::string help_text() {
     line.resize(std::max(line.size() + 1, kHelpColumn), ' ');
     text.append(line).append(option.help).push_back('\n');
   }
-  text += "\nMount options:\n";
-  for (const auto& [option, help] : kMountOptions) {
-    std::string line = "  -o " + std::string(option);
-    line.resize(std::max(line.size() + 1, kHelpColumn), ' ');
-    text.append(line).append(help).push_back('\n');
-  }
+  text += kMountOptions;
   return text;
 }
 
-std::optional<int> descriptor_named_by(std::string_view path) {
+[[gnu::cold]] std::optional<int> descriptor_named_by(std::string_view path) {
   for (const std::string_view directory : {"/proc/self/fd/", "/dev/fd/"}) {
     if (!path.starts_with(directory)) continue;
     const std::string_view text = path.substr(directory.size());

@@ -86,7 +86,7 @@ Image::Image(ImageFile file, Verify verify, std::string_view subdirectory) {
   if (!subdirectory.empty()) enter(subdirectory);
 }
 
-void Image::enter(std::string_view subdirectory) {
+[[gnu::cold]] void Image::enter(std::string_view subdirectory) {
   std::optional<InodeRef> found;
   try {
     found = find_path(*this, subdirectory);

@@ -297,7 +297,7 @@ MountPoint MountPoint::mount(const MountRequest& request) {
   return {directory, mount_by_helper(request, directory)};
 }
 
-MountPoint MountPoint::adopt(UniqueFd device, const fs::path& name) {
+[[gnu::cold]] MountPoint MountPoint::adopt(UniqueFd device, const fs::path& name) {
   struct stat status {};
   struct stat fuse {};
   if (::fstat(device.get(), &status) != 0 || !S_ISCHR(status.st_mode) ||

@@ -32,7 +32,7 @@ constexpr char kFailed = 'f';
 // In a child: writes `word` once somebody opens the pipe for reading. Of the daemon's it keeps
 // nothing open, the connection to the kernel least of all, and it ends with the daemon. Where there
 // is no daemon, as mounting failed, it waits for a minute.
-int write_when_read(const char* pipe, char word, pid_t parent) {
+[[gnu::cold]] int write_when_read(const char* pipe, char word, pid_t parent) {
   ::close_range(0, ~0U, 0);
   sigset_t none;
   ::sigemptyset(&none);
@@ -53,7 +53,7 @@ int write_when_read(const char* pipe, char word, pid_t parent) {
 
 // The pipe first: a process that learns it in another way may look there at once.
 void Readiness::succeed() {
-  write_notify_pipe(kMounted);
+  if (!notify_pipe_.empty()) write_notify_pipe(kMounted);
   if (descriptor_) tell(descriptor_.get(), "+");
   if (parent_) tell(parent_.get(), "+");
   descriptor_.reset();
@@ -61,7 +61,7 @@ void Readiness::succeed() {
 }
 
 void Readiness::fail(const Error& error) {
-  write_notify_pipe(kFailed);
+  if (!notify_pipe_.empty()) write_notify_pipe(kFailed);
   if (descriptor_) tell(descriptor_.get(), std::string("-") + error.what());
   // The parent needs the exit code too: one byte before the text.
   if (parent_) {
@@ -72,8 +72,7 @@ void Readiness::fail(const Error& error) {
   parent_.reset();
 }
 
-void Readiness::write_notify_pipe(char word) {
-  if (notify_pipe_.empty()) return;
+[[gnu::cold]] void Readiness::write_notify_pipe(char word) {
   const std::filesystem::path path = std::exchange(notify_pipe_, {});
   // Not blocking: the mount serves also when the pipe has no reader.
   const UniqueFd pipe(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
