@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 
 #include "fusefs/image/image.h"
 
@@ -22,6 +23,7 @@ struct Options {
   Action action = Action::kMount;
   std::filesystem::path image;
   std::filesystem::path mount_point;  // Of kExtract the directory to make.
+  int device = -1;  // A mount point /dev/fd/N: an open /dev/fuse that the caller has mounted.
   StatusFormat status_format = StatusFormat::kText;
 
   bool foreground = false;
@@ -40,6 +42,9 @@ struct Options {
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
   std::filesystem::path notify_pipe;
+  std::string subdirectory;  // Of the image, to show in its place; empty: all of it.
+  bool allow_devices = false;
+  bool allow_set_id = false;
   bool allow_other = false;
   bool allow_root = false;
   bool nonempty = false;

@@ -1,7 +1,6 @@
 #include "image-builder/build.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -216,8 +215,6 @@ int build_image(const BuildOptions& given) {
     options.key = fs::absolute(options.key);
     check_signing_key(options.key);
   }
-  // Packages' files keep the modes that they come with, and ours get the usual ones.
-  ::umask(022);
   const int code =
       run_scratch_job(choose_work_dir(options.work_dir, options.output), options.output,
                       [&](const Scratch& scratch) { return build_in(options, scratch); });

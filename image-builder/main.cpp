@@ -1,4 +1,6 @@
 // pyram-image: makes, shows and checks images. The command line; the work is in the library.
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -136,6 +138,8 @@ int main(int argc, char** argv) {
   // waits for their ends. But nohup and a shell's background jobs ignore signals on purpose.
   pyram::reset_signals({SIGHUP, SIGINT, SIGQUIT});
   pyram::ensure_standard_descriptors();
+  // Packages' files keep the modes that they come with, and ours get the usual ones.
+  ::umask(022);
   int code = 0;
   try {
     CLI::App app{"Makes, shows and checks images for pyram."};

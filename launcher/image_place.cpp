@@ -16,9 +16,36 @@
 #include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
+#include "support/exact_modes.h"
 #include "support/image_layout.h"
 
 namespace pyram::launcher {
+
+namespace {
+
+UniqueFd open_lock_file(int directory, const char* name) {
+  const ExactModes exact;
+  return UniqueFd(::openat(directory, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+}
+
+// One that we may not open is an earlier version's, which let a umask take bits away.
+[[gnu::cold]] UniqueFd open_mended_lock_file(int directory, const char* name) {
+  if (::fchmodat(directory, name, 0600, 0) != 0) return {};
+  return open_lock_file(directory, name);
+}
+
+// Mends the mode of a mount point that an earlier version made.
+[[gnu::cold]] void let_us_enter(const std::string& path) {
+  struct stat status {};
+  constexpr mode_t kMode = 0700;
+  if (::lstat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) ||
+      (status.st_mode & kMode) == kMode) {
+    return;
+  }
+  static_cast<void>(::chmod(path.c_str(), kMode));
+}
+
+}  // namespace
 
 Found open_root(std::string path, const std::string& seen_from) {
   const std::string loader = seen_from + path + '/' + layout::kLoader;
@@ -75,8 +102,8 @@ bool ImagePlace::daemon_seems_dead() const {
 
 UniqueFd ImagePlace::lock() const {
   const std::string file = name_ + ".lock";
-  UniqueFd fd(
-      ::openat(directory_.fd(), file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  UniqueFd fd = open_lock_file(directory_.fd(), file.c_str());
+  if (!fd && errno == EACCES) fd = open_mended_lock_file(directory_.fd(), file.c_str());
   if (!fd) {
     throw system_error(ExitCode::kLauncherFailed, errno, "write " + quote(directory_ / file),
                        "set XDG_RUNTIME_DIR to a directory of yours with room in it");
@@ -90,13 +117,17 @@ UniqueFd ImagePlace::lock() const {
 }
 
 void ImagePlace::make_directory(const std::string& path) {
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+  const ExactModes exact;
+  if (::mkdir(path.c_str(), 0700) == 0) return;
+  if (errno == EEXIST) {
+    let_us_enter(path);
+  } else {
     throw system_error(ExitCode::kLauncherFailed, errno, "make the mount point " + quote(path),
                        "set XDG_RUNTIME_DIR to a directory of yours with room in it");
   }
 }
 
-void ImagePlace::unmount() const {
+[[gnu::cold]] void ImagePlace::unmount() const {
   if (::umount2(path_.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
   if (const auto helper = find_companion({}, "fusermount3")) {
     if (run_quietly({*helper, "-u", "-z", "-q", path_}) == 0) return;

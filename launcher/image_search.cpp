@@ -63,9 +63,10 @@ std::optional<ChosenImage> open_image(const std::string& path, bool must_be_read
   if (::fstat(fd.get(), &image.status) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno, "look at the image " + quote(path));
   }
-  if (!S_ISREG(image.status.st_mode)) {
-    throw Error(ExitCode::kLauncherFailed, "cannot use the image " + quote(path) +
-                                               ": it is not a regular file; give the .sqfs file");
+  if (!S_ISREG(image.status.st_mode) && !S_ISBLK(image.status.st_mode)) {
+    throw Error(ExitCode::kLauncherFailed,
+                "cannot use the image " + quote(path) +
+                    ": it is not a regular file; give the .sqfs file, or the block device");
   }
   image.path = path_of(fd.get(), path);
   image.stem = stem_of(image.path);

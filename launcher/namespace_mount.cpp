@@ -13,6 +13,7 @@
 #include "launcher/start_daemon.h"
 #include "launcher/system.h"
 #include "support/error.h"
+#include "support/exact_modes.h"
 
 namespace pyram::launcher {
 namespace {
@@ -60,6 +61,7 @@ std::optional<Note> read_note(const ImagePlace& place, ino_t origin) {
 void write_note(const ImagePlace& place, const std::string& name, const std::string& text) {
   const int directory = place.directory().fd();
   const std::string temporary = name + ".new";
+  const ExactModes exact;
   const UniqueFd fd(::openat(directory, temporary.c_str(),
                              O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd || ::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||

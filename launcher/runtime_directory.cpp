@@ -9,6 +9,7 @@
 #include "launcher/settings.h"
 #include "launcher/system.h"
 #include "support/error.h"
+#include "support/exact_modes.h"
 
 namespace pyram::launcher {
 
@@ -61,9 +62,9 @@ class Candidate {
  private:
   // An errno value, or 0.
   [[nodiscard]] int make() const {
-    if (::mkdir(path_.c_str(), 0700) != 0) return errno == EEXIST ? 0 : errno;
-    // Not in one step: the umask takes bits away.
-    return ::chmod(path_.c_str(), shared_ ? 0755 : 0700) == 0 ? 0 : errno;
+    const ExactModes exact;
+    if (::mkdir(path_.c_str(), shared_ ? 0755 : 0700) == 0 || errno == EEXIST) return 0;
+    return errno;
   }
 
   [[noreturn]] void refuse(const std::string& reason) const {

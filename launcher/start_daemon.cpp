@@ -1,9 +1,11 @@
 #include "launcher/start_daemon.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -49,15 +51,27 @@ ReadinessPipe make_readiness_pipe() {
   return pipe;
 }
 
-void raise_limits() {
-  constexpr std::array kLimits{RLIMIT_AS,     RLIMIT_CPU,  RLIMIT_DATA,  RLIMIT_FSIZE,
-                               RLIMIT_NOFILE, RLIMIT_CORE, RLIMIT_STACK, RLIMIT_MEMLOCK};
-  for (const auto limit : kLimits) {
+// What the first caller had for itself (nice, a batch queue's scheduling and processors, ulimit) is
+// not meant for the daemon, which serves everybody who comes later. What may not be changed stays.
+void be_neutral() {
+  // First: how far one's priority may be raised is a limit too.
+  for (int limit = 0; limit < RLIM_NLIMITS; ++limit) {
+    const auto resource = static_cast<__rlimit_resource>(limit);
     rlimit value{};
-    if (::getrlimit(limit, &value) != 0) continue;
+    if (::getrlimit(resource, &value) != 0 || value.rlim_cur == value.rlim_max) continue;
     value.rlim_cur = value.rlim_max;
-    ::setrlimit(limit, &value);
+    ::setrlimit(resource, &value);
   }
+  const sched_param none{};
+  ::sched_setscheduler(0, SCHED_OTHER, &none);
+  ::setpriority(PRIO_PROCESS, 0, 0);
+  constexpr int kThisProcess = 1;  // IOPRIO_WHO_PROCESS; priority 0 is no class of its own.
+  ::syscall(SYS_ioprio_set, kThisProcess, 0, 0);
+  // The kernel takes those away that a cpuset forbids.
+  constexpr std::size_t kMostProcessors = 8192;
+  std::array<unsigned char, kMostProcessors / 8> processors;
+  processors.fill(0xff);
+  ::syscall(SYS_sched_setaffinity, 0, processors.size(), processors.data());
 }
 
 // pyram-mount as it has to run: with nothing of the caller's. A daemon that keeps a pipe's end open
@@ -77,7 +91,7 @@ Program program_of(const std::vector<std::string>& arguments, int ready, int err
 
 // In the child. Returns an errno value when exec failed.
 int become(PreparedProgram& program) {
-  raise_limits();
+  be_neutral();
   return program.become();
 }
 

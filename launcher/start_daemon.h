@@ -11,7 +11,8 @@ namespace pyram::launcher {
 // Runs `arguments` (arguments[0] is pyram-mount's path) with `--ready-fd N` added after it, and
 // returns when the mount serves: the byte '+' came through the pipe. The daemon gets nothing of
 // ours: standard descriptors on /dev/null, no other descriptor, default signal handling, soft
-// resource limits raised to the hard ones (a script's `ulimit -t` must not end everybody's mount).
+// resource limits raised to the hard ones (a script's `ulimit -t` must not end everybody's mount),
+// normal scheduling, priorities and processors, as far as the user may.
 // No child is left behind for the script to wait for.
 // Returns the process id of the one that serves, which the kernel attached to its byte; 0 where it
 // can't be known. Throws Error with the daemon's own text and exit code, or saying how it ended

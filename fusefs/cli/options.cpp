@@ -40,9 +40,8 @@ std::uint32_t id_of(std::string_view name, std::string_view value) {
 
 // What changes nothing for a read-only image, what we do anyway, and what fstab has for others.
 bool changes_nothing(std::string_view name) {
-  constexpr std::array<std::string_view, 38> kIgnored = {
+  constexpr std::array<std::string_view, 34> kIgnored = {
       "ro",           "rw",          "defaults",     "default_permissions",
-      "nosuid",       "nodev",       "suid",         "dev",
       "exec",         "async",       "sync",         "dirsync",
       "atime",        "noatime",     "diratime",     "nodiratime",
       "relatime",     "norelatime",  "strictatime",  "lazytime",
@@ -84,6 +83,12 @@ void apply_mount_option(Options& options, std::string_view text) {
     options.nonempty = true;
   } else if (name == "noexec") {
     options.no_exec = true;
+  } else if (name == "dev" || name == "nodev") {
+    options.allow_devices = name == "dev";
+  } else if (name == "suid" || name == "nosuid") {
+    options.allow_set_id = name == "suid";
+  } else if (name == "subdir") {
+    options.subdirectory = value;
   } else if (name == "debug") {
     options.debug = true;
   } else if (name == "nosupervisor") {
@@ -106,6 +111,9 @@ void apply_mount_options(Options& options, const std::vector<std::string_view>& 
   }
   if (options.allow_other && options.allow_root) {
     throw usage("-o allow_other and -o allow_root exclude each other");
+  }
+  if ((options.allow_devices || options.allow_set_id) && ::geteuid() != 0) {
+    throw usage("-o dev and -o suid are for root only; leave them out");
   }
 }
 
@@ -214,10 +222,7 @@ constexpr std::array<Option, 20> kOptions{{
      [](Parsed& parsed, Text, Text) { parsed.wants_help = true; }},
     {'V', "--version", "", "Print the version and exit",
      [](Parsed& parsed, Text, Text) { parsed.wants_version = true; }},
-    {'o', "", "OPT,...",
-     "Mount options: offset=BYTES, timeout=SECONDS (as --idle-timeout), uid=N, gid=N, "
-     "notify_pipe=PATH, allow_other, allow_root, nonempty, noexec, nosupervisor, noconfine, "
-     "noresend",
+    {'o', "", "OPT,...", "Mount options, see below",
      [](Parsed& parsed, Text, Text value) { parsed.mount_options.push_back(value); }},
     {'f', "--foreground", "", "Stay in the foreground",
      [](Parsed& parsed, Text, Text) { parsed.options.foreground = true; }},
@@ -279,28 +284,25 @@ constexpr std::array<Option, 20> kOptions{{
      [](Parsed& parsed, Text, Text) { parsed.options.hot_first = true; }},
 }};
 
-std::string help_text() {
-  constexpr std::size_t kHelpColumn = 30;
-  std::string text =
-      "Mounts a SquashFS image on a directory and serves it.\n"
-      "Exit codes: 0 done, 1 failed, 2 usage, 3 bad image, 4 bad mount point, 5 FUSE not usable,\n"
-      "9 not what was packed.\n"
-      "Usage: pyram-mount [OPTIONS] IMAGE MOUNTPOINT\n"
-      "       pyram-mount --status|--unmount|--reload MOUNTPOINT\n"
-      "\n"
-      "Options:\n";
-  for (const Option& option : kOptions) {
-    if (option.help.empty()) continue;
-    std::string line = "  ";
-    if (option.letter != 0) line.append("-").push_back(option.letter);
-    if (option.letter != 0 && !option.name.empty()) line.push_back(',');
-    line.append(option.name);
-    if (!option.value.empty()) line.append(" ").append(option.value);
-    line.resize(std::max(line.size() + 1, kHelpColumn), ' ');
-    text.append(line).append(option.help).push_back('\n');
-  }
-  return text;
-}
+// What the help says of what -o takes. One text: a table would be relocated at every start.
+constexpr char kMountOptions[] =
+    "\nMount options:\n"
+    "  -o offset=BYTES             The image begins so far into the file\n"
+    "  -o subdir=PATH              Show this directory of the image only\n"
+    "  -o uid=N                    Every file belongs to this user\n"
+    "  -o gid=N                    Every file belongs to this group\n"
+    "  -o timeout=SECONDS          As --idle-timeout\n"
+    "  -o notify_pipe=PATH         Write 's' to this named pipe once the mount serves, or 'f'\n"
+    "  -o allow_other              Other users may read the mount\n"
+    "  -o allow_root               As allow_other\n"
+    "  -o nonempty                 The mount point need not be empty\n"
+    "  -o noexec                   No program may be run from the mount\n"
+    "  -o dev                      Device nodes work (root only)\n"
+    "  -o suid                     Set-uid programs and file capabilities work (root only)\n"
+    "  -o debug                    As --debug\n"
+    "  -o nosupervisor             One process serves, and nothing goes on when it dies\n"
+    "  -o noconfine                The process that serves keeps its rights\n"
+    "  -o noresend                 Requests in flight fail when the process that serves dies\n";
 
 // Walks through the words of a command line. An option that takes a value has it in the same word
 // (--name=VALUE, -oVALUE) or in the next one; letters of options that take none may share a word.
@@ -406,6 +408,41 @@ bool is_mount_helper(std::string_view program) {
 
 }  // namespace
 
+[[gnu::cold]] std::string help_text() {
+  constexpr std::size_t kHelpColumn = 30;
+  std::string text =
+      "Mounts a SquashFS image on a directory and serves it.\n"
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 bad image, 4 bad mount point, 5 FUSE not usable,\n"
+      "9 not what was packed.\n"
+      "Usage: pyram-mount [OPTIONS] IMAGE MOUNTPOINT\n"
+      "       pyram-mount --status|--unmount|--reload MOUNTPOINT\n"
+      "\n"
+      "Options:\n";
+  for (const Option& option : kOptions) {
+    if (option.help.empty()) continue;
+    std::string line = "  ";
+    if (option.letter != 0) line.append("-").push_back(option.letter);
+    if (option.letter != 0 && !option.name.empty()) line.push_back(',');
+    line.append(option.name);
+    if (!option.value.empty()) line.append(" ").append(option.value);
+    line.resize(std::max(line.size() + 1, kHelpColumn), ' ');
+    text.append(line).append(option.help).push_back('\n');
+  }
+  text += kMountOptions;
+  return text;
+}
+
+[[gnu::cold]] std::optional<int> descriptor_named_by(std::string_view path) {
+  for (const std::string_view directory : {"/proc/self/fd/", "/dev/fd/"}) {
+    if (!path.starts_with(directory)) continue;
+    const std::string_view text = path.substr(directory.size());
+    int number = 0;
+    const auto [end, error] = std::from_chars(text.begin(), text.end(), number);
+    if (error == std::errc() && end == text.end() && number >= 0) return number;
+  }
+  return std::nullopt;
+}
+
 std::optional<Options> parse_options(int argc, const char* const* argv) {
   const std::span all(argv, static_cast<std::size_t>(argc));
   std::vector<std::string_view> words;
@@ -427,6 +464,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   }
   if (has_image) options.image = parsed.places.front();
   options.mount_point = parsed.places.back();
+  if (options.action == Action::kMount && parsed.places.back().starts_with("/dev/fd/")) {
+    options.device = descriptor_named_by(parsed.places.back()).value_or(-1);
+  }
   if (parsed.single_threaded) options.threads = 1;
   apply_mount_options(options, parsed.mount_options);
   if (options.debug) {
@@ -436,6 +476,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   if (parsed.is_worker) {
     if (options.action != Action::kMount) throw usage("--worker is for pyram-mount's own use");
     options.action = Action::kWork;
+  }
+  if (options.action == Action::kExtract && !options.subdirectory.empty()) {
+    throw usage("-o subdir is not for --extract");
   }
   if (pretend) return std::nullopt;
   return std::move(options);

@@ -1,9 +1,12 @@
 #include "fusefs/cli/program.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -13,6 +16,7 @@
 #include <utility>
 
 #include "fusefs/cli/options.h"
+#include "fusefs/image/image.h"
 #include "fusefs/mount/mount_point.h"
 #include "fusefs/status.h"
 #include "fusefs/supervise/readiness.h"
@@ -30,16 +34,46 @@ namespace {
 using pyram::Error;
 using pyram::ExitCode;
 
-// Everything that we inherited but the standard descriptors and `kept`.
-void close_inherited(int kept) {
-  constexpr unsigned kFirst = STDERR_FILENO + 1;
-  if (kept < static_cast<int>(kFirst)) {
-    ::close_range(kFirst, ~0U, 0);
-    return;
+// Everything that we inherited but the standard descriptors and `kept`, of which some may be -1.
+template <std::size_t Count>
+void close_inherited(std::array<int, Count> kept) {
+  std::ranges::sort(kept);
+  unsigned first = STDERR_FILENO + 1;
+  for (const int descriptor : kept) {
+    const auto number = static_cast<unsigned>(descriptor);
+    if (descriptor < 0 || number < first) continue;
+    if (number > first) ::close_range(first, number - 1, 0);
+    first = number + 1;
   }
-  const auto number = static_cast<unsigned>(kept);
-  if (number > kFirst) ::close_range(kFirst, number - 1, 0);
-  ::close_range(number + 1, ~0U, 0);
+  ::close_range(first, ~0U, 0);
+}
+
+// Runs `work`, and tells `readiness` why it failed where it does.
+template <typename Work>
+auto telling(pyram::Readiness& readiness, Work&& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    readiness.fail(error);
+    throw;
+  } catch (const std::exception& error) {
+    readiness.fail(Error(ExitCode::kFailed, error.what()));
+    throw;
+  }
+}
+
+// An image may be a descriptor that we were given (/proc/self/fd/3), of a file that has no name any
+// more, or that we may not open by ourselves: then the descriptor itself serves.
+pyram::ImageFile open_image(const pyram::Options& options) {
+  try {
+    return pyram::Image::open_file(options.image, options.offset);
+  } catch (const Error&) {
+    const std::optional<int> given = pyram::descriptor_named_by(options.image.native());
+    if (!given) throw;
+    pyram::UniqueFd copy(::fcntl(*given, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!copy) throw;
+    return {std::move(copy), pyram::quote(options.image.native()), options.offset};
+  }
 }
 
 // Runs `serve` in a child and returns once it serves; throws the child's Error.
@@ -52,24 +86,21 @@ void in_background(pyram::Readiness& readiness, Serve&& serve) {
     ::setsid();
     int code = 0;
     try {
-      serve();
+      telling(readiness, serve);
     } catch (const Error& error) {
-      readiness.fail(error);
       code = static_cast<int>(error.code());
-    } catch (const std::exception& error) {
-      readiness.fail(Error(ExitCode::kFailed, error.what()));
+    } catch (const std::exception&) {
       code = static_cast<int>(ExitCode::kFailed);
     }
     std::exit(code);
   });
   daemon.release();
   input.reset();
-  pyram::wait_for_child(std::move(output));
+  pyram::wait_for_child(std::move(output),
+                        "the daemon died before it could serve; see the system's log");
 }
 
-// Closes what a process that stays must not keep open.
 pyram::Readiness open_readiness(const pyram::Options& options) {
-  close_inherited(options.ready_fd);
   if (options.ready_fd >= 0 && ::fcntl(options.ready_fd, F_SETFD, FD_CLOEXEC) != 0) {
     throw Error(ExitCode::kUsage,
                 "--ready-fd " + std::to_string(options.ready_fd) + " is not an open descriptor");
@@ -79,19 +110,19 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
 
 void mount(const pyram::Options& options) {
   pyram::Readiness readiness = open_readiness(options);
-  const auto serve = [&] { pyram::run_daemon(options, readiness); };
-  if (!options.foreground) {
-    in_background(readiness, serve);
-    return;
+  if (options.device >= 0 && ::fcntl(options.device, F_SETFD, FD_CLOEXEC) != 0) {
+    throw Error(ExitCode::kBadMountPoint,
+                "cannot mount on " + pyram::quote(options.mount_point.native()) +
+                    ": it is not an open descriptor; give an open /dev/fuse, or a directory");
   }
-  try {
-    serve();
-  } catch (const Error& error) {
-    readiness.fail(error);
-    throw;
-  } catch (const std::exception& error) {
-    readiness.fail(Error(ExitCode::kFailed, error.what()));
-    throw;
+  // First: the image may be one of the descriptors that are closed next.
+  pyram::ImageFile image = telling(readiness, [&] { return open_image(options); });
+  close_inherited(std::array{options.ready_fd, options.device, image.descriptor()});
+  const auto serve = [&] { pyram::run_daemon(options, std::move(image), readiness); };
+  if (options.foreground) {
+    telling(readiness, serve);
+  } else {
+    in_background(readiness, serve);
   }
 }
 
@@ -101,23 +132,24 @@ void extract(const pyram::Options& options) {
                                      .verify = options.verify,
                                      .directory = options.mount_point,
                                      .threads = options.threads};
+  pyram::Readiness readiness = open_readiness(options);
   if (options.hot_first) {
-    pyram::Readiness readiness = open_readiness(options);
+    close_inherited(std::array{options.ready_fd});
     in_background(readiness,
                   [&] { pyram::extract_hot_first(extraction, [&] { readiness.succeed(); }); });
     return;
   }
-  pyram::Readiness readiness(pyram::UniqueFd(options.ready_fd), {});
-  try {
-    pyram::extract_image(extraction);
-  } catch (const Error& error) {
-    readiness.fail(error);
-    throw;
-  }
+  telling(readiness, [&] { pyram::extract_image(extraction); });
   readiness.succeed();
 }
 
 int run(int argc, char** argv) {
+  if (argc <= 1) {
+    // Some callers look here for what we can do, as they do with squashfuse_ll.
+    pyram::write_full(STDERR_FILENO, "pyram-mount " PYRAM_VERSION "\n" + pyram::help_text(),
+                      "the help");
+    return static_cast<int>(ExitCode::kUsage);
+  }
   const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
   // An extraction in the foreground has no children, and goes on after its terminal under nohup.
@@ -125,6 +157,8 @@ int run(int argc, char** argv) {
     // nohup is meant for a daemon in the foreground; in the background it has no terminal.
     options->foreground ? pyram::reset_signals({SIGHUP}) : pyram::reset_signals();
   }
+  // What we make has the modes that we say: the caller's umask may be 0777.
+  ::umask(022);
   // A file that would be too large (ulimit -f) is an error that can be told, and no reason to die.
   std::signal(SIGXFSZ, SIG_IGN);
   switch (options->action) {

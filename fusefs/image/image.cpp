@@ -62,7 +62,7 @@ void Image::check(const ImageFile& file) {
   if (find_decompressor(super.compression) == nullptr) throw unknown_compressor(super, file.name());
 }
 
-Image::Image(ImageFile file, Verify verify) {
+Image::Image(ImageFile file, Verify verify, std::string_view subdirectory) {
   superblock_ = read_superblock(file);
   if (verify == Verify::kYes) {
     // Where the tree lies is what the superblock says: then it is read again, as one that is
@@ -80,8 +80,24 @@ Image::Image(ImageFile file, Verify verify) {
                     std::min(kMost, superblock_.bytes_used - superblock_.inode_table));
   read_owners();
   open_xattrs();
+  root_ = {superblock_.root_inode};
   // Fails here and not at the first request when the metadata makes no sense at all.
   if (!S_ISDIR(attributes(root()).mode)) throw_corrupt("its root is not a directory");
+  if (!subdirectory.empty()) enter(subdirectory);
+}
+
+[[gnu::cold]] void Image::enter(std::string_view subdirectory) {
+  std::optional<InodeRef> found;
+  try {
+    found = find_path(*this, subdirectory);
+  } catch (const Error& error) {
+    if (error.error_number() != ENOTDIR) throw;
+  }
+  if (!found || !S_ISDIR(attributes(*found).mode)) {
+    throw Error(ExitCode::kBadImage, "cannot show " + quote(subdirectory) + " of the image " +
+                                         name() + ": there is no such directory in it");
+  }
+  root_ = *found;
 }
 
 Inode Image::inode(InodeRef ref) const {

@@ -53,12 +53,13 @@ class Image {
   static void check(const ImageFile& file);
   // Throws kVerification (EIO), too, and from then on whatever reads of the image does, where it
   // verifies and finds other bytes than those that were packed, or has nothing to verify by.
-  explicit Image(ImageFile file, Verify verify = Verify::kNo);
+  // `subdirectory` (a path without links; may be empty): what root() is, and everything begins at.
+  explicit Image(ImageFile file, Verify verify = Verify::kNo, std::string_view subdirectory = {});
 
   [[nodiscard]] const Superblock& superblock() const { return superblock_; }
   [[nodiscard]] const std::string& name() const { return file_->name(); }
   [[nodiscard]] bool verifies() const { return file_->verifies(); }
-  [[nodiscard]] InodeRef root() const { return {superblock_.root_inode}; }
+  [[nodiscard]] InodeRef root() const { return root_; }
 
   [[nodiscard]] Attributes attributes(InodeRef inode) const;
 
@@ -109,6 +110,7 @@ class Image {
   [[nodiscard]] std::uint32_t owner(std::uint32_t index) const;
   [[nodiscard]] Block block_at(std::uint64_t position, std::uint32_t size_field) const;
   [[nodiscard]] Block fragment_block(std::uint32_t index) const;
+  void enter(std::string_view subdirectory);
   void read_owners();
   void open_xattrs();
   // Calls `visit` with each name and a cursor to the value (and whether it is stored elsewhere)
@@ -119,6 +121,7 @@ class Image {
 
   std::unique_ptr<const ImageFile> file_;  // Where it is: metadata_ refers to it.
   Superblock superblock_;
+  InodeRef root_{};
   Decompress decompress_ = nullptr;
   std::unique_ptr<MetadataCache> metadata_;
   std::vector<std::uint32_t> owners_;

@@ -143,7 +143,9 @@ int mount_directly(const MountRequest& request, const fs::path& directory, int d
                      ",rootmode=40000,user_id=" + std::to_string(::getuid()) +
                      ",group_id=" + std::to_string(::getgid()) + ",default_permissions";
   if (request.allow_other) data += ",allow_other";
-  unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV;
+  unsigned long flags = MS_RDONLY;
+  if (!request.allow_set_id) flags |= MS_NOSUID;
+  if (!request.allow_devices) flags |= MS_NODEV;
   if (request.no_exec) flags |= MS_NOEXEC;
   if (::mount(request.source.c_str(), directory.c_str(), kType, flags, data.c_str()) == 0) {
     return 0;
@@ -189,8 +191,9 @@ UniqueFd mount_by_helper(const MountRequest& request, const fs::path& directory)
     throw Error(ExitCode::kNoFuse, std::string("cannot mount: ") + kFusermount +
                                        " is not installed; install the package fuse3");
   }
-  std::string options =
-      "ro,nosuid,nodev,default_permissions,subtype=pyram,fsname=" + escape(request.source);
+  std::string options = "ro,default_permissions,subtype=pyram,fsname=" + escape(request.source);
+  options += request.allow_set_id ? ",suid" : ",nosuid";
+  options += request.allow_devices ? ",dev" : ",nodev";
   if (request.allow_other) options += ",allow_other";
   if (request.no_exec) options += ",noexec";
   std::array<int, 2> pair{};
@@ -292,6 +295,16 @@ MountPoint MountPoint::mount(const MountRequest& request) {
   }
   device.reset();
   return {directory, mount_by_helper(request, directory)};
+}
+
+[[gnu::cold]] MountPoint MountPoint::adopt(UniqueFd device, const fs::path& name) {
+  struct stat status {};
+  struct stat fuse {};
+  if (::fstat(device.get(), &status) != 0 || !S_ISCHR(status.st_mode) ||
+      ::stat(kDevice, &fuse) != 0 || status.st_rdev != fuse.st_rdev) {
+    throw bad_mount_point(name, "it is no open /dev/fuse");
+  }
+  return {name, std::move(device)};
 }
 
 bool MountPoint::is_connected() const {

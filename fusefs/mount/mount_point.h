@@ -16,6 +16,8 @@ struct MountRequest {
   bool allow_other = false;
   bool nonempty = false;
   bool no_exec = false;
+  bool allow_devices = false;
+  bool allow_set_id = false;
 };
 
 enum class UnmountResult { kDone, kBusy, kNotMounted };
@@ -23,10 +25,14 @@ enum class UnmountResult { kDone, kBusy, kNotMounted };
 // A FUSE file system that was mounted by us. Not unmounted when this goes: the session ends first.
 class MountPoint {
  public:
-  // Mounts read-only with nosuid,nodev,default_permissions; directly where we may, else through
-  // fusermount3. A dead daemon's mount on the directory is replaced.
-  // Throws Error: kBadMountPoint (missing, no directory, not empty, in use), kNoFuse.
+  // Mounts read-only with default_permissions, and with nosuid,nodev unless asked otherwise;
+  // directly where we may, else through fusermount3. A dead daemon's mount on the directory is
+  // replaced. Throws Error: kBadMountPoint (missing, no directory, not empty, in use), kNoFuse.
   [[nodiscard]] static MountPoint mount(const MountRequest& request);
+
+  // A file system that somebody else mounted, by this open /dev/fuse. `name` is for people; nothing
+  // is unmounted here. Throws Error (kBadMountPoint) where it is no such device.
+  [[nodiscard]] static MountPoint adopt(UniqueFd device, const std::filesystem::path& name);
 
   // The open /dev/fuse of the mount, to serve it by.
   [[nodiscard]] int device() const { return device_.get(); }

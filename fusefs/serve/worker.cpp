@@ -99,7 +99,7 @@ class Worker {
         is_first_(!memory_->resume.is_open()),
         image_(std::make_unique<Image>(
             ImageFile(std::move(handles.image), quote(memory_->image.data()), options.offset),
-            options.verify)),
+            options.verify, options.subdirectory)),
         threads_(options.threads != 0 ? options.threads : kDefaultThreads),
         prefetch_threads_(count_prefetch_threads()),
         memory_plan_(plan_memory(options.cache_size)),
@@ -162,6 +162,8 @@ class Worker {
     // A recording has to show what a program reads. And where an earlier worker prefetched, the
     // kernel has what that one stored, and the prefetch may have been what it died of.
     if (recorder_ || !is_first_) plan.prefetch = Prefetch::kNone;
+    // Where the caller mounted, we don't know the place to look names up in.
+    if (options_.device >= 0) plan.prefetch = Prefetch::kNone;
     return plan;
   }
 

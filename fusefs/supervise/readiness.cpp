@@ -1,11 +1,16 @@
 #include "fusefs/supervise/readiness.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "support/io.h"
 
@@ -20,11 +25,35 @@ void tell(int descriptor, const std::string& text) {
   }
 }
 
+// squashfuse's words.
+constexpr char kMounted = 's';
+constexpr char kFailed = 'f';
+
+// In a child: writes `word` once somebody opens the pipe for reading. Of the daemon's it keeps
+// nothing open, the connection to the kernel least of all, and it ends with the daemon. Where there
+// is no daemon, as mounting failed, it waits for a minute.
+[[gnu::cold]] int write_when_read(const char* pipe, char word, pid_t parent) {
+  ::close_range(0, ~0U, 0);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (word == kMounted) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) return 1;
+  } else {
+    constexpr unsigned kSeconds = 60;
+    ::signal(SIGALRM, SIG_DFL);
+    ::alarm(kSeconds);
+  }
+  const int file = ::open(pipe, O_WRONLY | O_CLOEXEC);
+  return file >= 0 && ::write(file, &word, 1) == 1 ? 0 : 1;
+}
+
 }  // namespace
 
 // The pipe first: a process that learns it in another way may look there at once.
 void Readiness::succeed() {
-  write_notify_pipe('s');
+  if (!notify_pipe_.empty()) write_notify_pipe(kMounted);
   if (descriptor_) tell(descriptor_.get(), "+");
   if (parent_) tell(parent_.get(), "+");
   descriptor_.reset();
@@ -32,7 +61,7 @@ void Readiness::succeed() {
 }
 
 void Readiness::fail(const Error& error) {
-  write_notify_pipe('f');
+  if (!notify_pipe_.empty()) write_notify_pipe(kFailed);
   if (descriptor_) tell(descriptor_.get(), std::string("-") + error.what());
   // The parent needs the exit code too: one byte before the text.
   if (parent_) {
@@ -43,20 +72,29 @@ void Readiness::fail(const Error& error) {
   parent_.reset();
 }
 
-void Readiness::write_notify_pipe(char word) {
-  if (notify_pipe_.empty()) return;
+[[gnu::cold]] void Readiness::write_notify_pipe(char word) {
+  const std::filesystem::path path = std::exchange(notify_pipe_, {});
   // Not blocking: the mount serves also when the pipe has no reader.
-  const UniqueFd pipe(::open(notify_pipe_.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
-  if (pipe) tell(pipe.get(), std::string(1, word));
-  notify_pipe_.clear();
+  const UniqueFd pipe(::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  if (pipe) return tell(pipe.get(), std::string(1, word));
+  if (errno != ENXIO) return;
+  try {
+    const pid_t parent = ::getpid();
+    Child child = Child::fork("start a process for -o notify_pipe",
+                              [&] { return write_when_read(path.c_str(), word, parent); });
+    if (word == kMounted) {
+      notifier_.emplace(std::move(child));
+    } else {
+      child.release();
+    }
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the mount serves nevertheless
+  }
 }
 
-void wait_for_child(UniqueFd pipe) {
+void wait_for_child(UniqueFd pipe, const std::string& died) {
   const std::string said = read_to_end(pipe.get(), "the readiness pipe");
   if (said.starts_with('+')) return;
-  if (said.size() < 2) {
-    throw Error(ExitCode::kFailed, "the daemon died before it could serve; see the system's log");
-  }
+  if (said.size() < 2) throw Error(ExitCode::kFailed, died);
   throw Error(static_cast<ExitCode>(static_cast<unsigned char>(said[1])), said.substr(2));
 }
 

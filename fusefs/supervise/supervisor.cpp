@@ -23,6 +23,7 @@
 #include "fusefs/log.h"
 #include "fusefs/mount/mount_point.h"
 #include "fusefs/supervise/idle_watch.h"
+#include "fusefs/supervise/image_check.h"
 #include "fusefs/supervise/registry.h"
 #include "fusefs/supervise/shared_state.h"
 #include "fusefs/supervise/signals.h"
@@ -68,10 +69,20 @@ std::vector<std::string> own_command_line() {
   return words;
 }
 
-std::filesystem::path path_of_image(const Options& options) {
+// For people and for the registry. A path like /proc/self/fd/3 leads elsewhere by now, or nowhere:
+// then it is what the system calls the open file ("/memfd:name (deleted)").
+std::filesystem::path path_of_image(const Options& options, const ImageFile& image) {
   std::error_code error;
   const auto canonical = std::filesystem::canonical(options.image, error);
-  return error ? std::filesystem::absolute(options.image) : canonical;
+  struct stat named {};
+  struct stat open {};
+  if (!error && ::stat(canonical.c_str(), &named) == 0 && ::fstat(image.descriptor(), &open) == 0 &&
+      named.st_dev == open.st_dev && named.st_ino == open.st_ino) {
+    return canonical;
+  }
+  const auto link =
+      std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(image.descriptor()), error);
+  return error ? std::filesystem::absolute(options.image) : link;
 }
 
 // What the supervisor does with the mount. Each state may also be followed by kEnded: when the
@@ -94,21 +105,25 @@ enum class State {
 
 class Supervisor {
  public:
-  Supervisor(const Options& options, Readiness& readiness)
+  Supervisor(const Options& options, ImageFile image, Readiness& readiness)
       : options_(options),
         readiness_(readiness),
         program_(own_program()),
         signals_(open_signals()),
-        image_path_(path_of_image(options)),
-        image_(open_image(options.image, options.offset)),
-        idle_(options.idle_timeout) {}
+        image_path_(path_of_image(options, image)),
+        image_(std::move(image)),
+        idle_(options.idle_timeout) {
+    // When one block was read ahead and the next one is read, the kernel takes it for sequential
+    // reading, and would read up to megabytes more. The prefetch says what it needs
+    // (ImageFile::read_ahead).
+    image_.expect_random_reads();
+  }
 
   void run() {
-    mount_.emplace(MountPoint::mount({.directory = options_.mount_point,
-                                      .source = image_path_.native(),
-                                      .allow_other = options_.allow_other || options_.allow_root,
-                                      .nonempty = options_.nonempty,
-                                      .no_exec = options_.no_exec}));
+    check_image(image_, options_);
+    mount_.emplace(options_.device >= 0
+                       ? MountPoint::adopt(UniqueFd(options_.device), options_.mount_point)
+                       : MountPoint::mount(mount_request()));
     try {
       memory_.emplace(SharedMemory::create(image_path_.native(), mount_->directory().native()));
       start_worker();
@@ -126,6 +141,16 @@ class Supervisor {
   }
 
  private:
+  [[nodiscard]] MountRequest mount_request() const {
+    return {.directory = options_.mount_point,
+            .source = image_path_.native(),
+            .allow_other = options_.allow_other || options_.allow_root,
+            .nonempty = options_.nonempty,
+            .no_exec = options_.no_exec,
+            .allow_devices = options_.allow_devices,
+            .allow_set_id = options_.allow_set_id};
+  }
+
   // Recording is for a training run, which can't go on with half a record.
   [[nodiscard]] bool supervised() const { return options_.supervise && options_.record.empty(); }
 
@@ -173,7 +198,7 @@ class Supervisor {
     }
   }
 
-  enum Waiting : std::size_t { kSignals, kWorker, kWorkerEnd, kStandby, kCount };
+  enum Waiting : std::size_t { kSignals, kWorker, kWorkerEnd, kStandby, kNotifier, kCount };
 
   // Waits for something to happen, and does what follows from it. Only kEnded or a verdict ends the
   // supervisor, and nothing that fails in here.
@@ -184,6 +209,7 @@ class Supervisor {
     waiting[kWorker] = {worker_ ? worker_->control().descriptor() : -1, POLLIN, 0};
     waiting[kWorkerEnd] = {worker_ ? worker_->ended() : -1, POLLIN, 0};
     waiting[kStandby] = {standby_ ? standby_->control().descriptor() : -1, POLLIN, 0};
+    waiting[kNotifier] = {readiness_.notifier(), POLLIN, 0};
     if (::poll(waiting.data(), waiting.size(), milliseconds()) < 0) {
       // The kernel may have no memory: waits before it tries again.
       if (errno != EINTR) ::poll(nullptr, 0, kRetryMilliseconds);
@@ -216,6 +242,7 @@ class Supervisor {
       last_failure_.clear();
     }
     if (waiting[kStandby].revents != 0) hear_standby();
+    if (waiting[kNotifier].revents != 0) readiness_.collect_notifier();
     if (waiting[kWorkerEnd].revents != 0) {
       // First what it said before it ended.
       while (const auto message = worker_->control().receive_now()) hear(*message);
@@ -372,7 +399,7 @@ class Supervisor {
     is_ready_ = true;
     if (state_ == State::kStarting) state_ = State::kServing;
     // Without it the mount is not found by its image, but serves.
-    if (options_.allow_other) {
+    if (options_.allow_other && options_.device < 0) {
       attempt([this] { registration_.emplace(image_path_, mount_->directory()); });
     }
     if (!options_.foreground) {
@@ -391,6 +418,8 @@ class Supervisor {
   void end() {
     notify_service_manager("STOPPING=1");
     if (state_ == State::kDetached || state_ == State::kAborting) return;
+    // Whoever mounted takes the mount away.
+    if (options_.device >= 0) return abort();
     const UnmountResult result = mount_->unmount();
     if (result == UnmountResult::kBusy) {
       mount_->detach();
@@ -423,16 +452,6 @@ class Supervisor {
     }
   }
 
-  static ImageFile open_image(const std::filesystem::path& path, std::uint64_t offset) {
-    ImageFile file = Image::open_file(path, offset);
-    Image::check(file);
-    // When one block was read ahead and the next one is read, the kernel takes it for sequential
-    // reading, and would read up to megabytes more. The prefetch says what it needs
-    // (ImageFile::read_ahead).
-    file.expect_random_reads();
-    return file;
-  }
-
   const Options& options_;
   Readiness& readiness_;
   const std::string program_;
@@ -459,9 +478,9 @@ class Supervisor {
 
 }  // namespace
 
-void run_daemon(const Options& options, Readiness& readiness) {
+void run_daemon(const Options& options, ImageFile image, Readiness& readiness) {
   ::mallopt(M_ARENA_MAX, 1);
-  Supervisor(options, readiness).run();
+  Supervisor(options, std::move(image), readiness).run();
 }
 
 }  // namespace pyram

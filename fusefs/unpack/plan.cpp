@@ -24,7 +24,7 @@ class Planner {
     make_root();
     walk_tree(image_, [&](const TreeEntry& found) {
       if (found.is_repeated) {
-        throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+        throw Error(ExitCode::kBadImage, "the image " + image_.name() +
                                              " is corrupt: the directory " + quote(found.path) +
                                              " lies in two places; copy or build it again");
       }

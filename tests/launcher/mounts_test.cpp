@@ -75,6 +75,22 @@ TEST_CASE("a second start finds the mount of the first") {
   CHECK(scene.daemons() == daemons);
 }
 
+TEST_CASE("an image may lie on a block device") {
+  if (!running_as_root()) PYRAM_SKIP("only root makes loop devices");
+  const Scene scene;
+  const Outcome made =
+      run({.arguments = {"losetup", "--read-only", "--find", "--show", scene.image()}});
+  if (!made.ok()) PYRAM_SKIP("no loop device can be made here");
+  const std::string device = made.output.substr(0, made.output.find('\n'));
+  const Outcome outcome = scene.start(Who::kSelf, {"--image", device, "-c", "print(1)"});
+  // It stays for as long as it is mounted.
+  run_or_throw({.arguments = {"losetup", "--detach", device}}, ExitCode::kFailed,
+               "detach a loop device");
+  INFO(outcome.errors);
+  CHECK(outcome.output == "1\n");
+  CHECK(scene.mounts().size() == 1);
+}
+
 TEST_CASE("a dead daemon's mount is replaced") {
   const Scene scene;
   const Who who = GENERATE(Who::kSelf, Who::kPlain);

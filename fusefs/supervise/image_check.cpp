@@ -1,0 +1,54 @@
+#include "fusefs/supervise/image_check.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <exception>
+#include <memory>
+#include <utility>
+
+#include "fusefs/image/image.h"
+#include "fusefs/supervise/readiness.h"
+#include "support/child.h"
+#include "support/error.h"
+#include "support/pipe.h"
+
+namespace pyram {
+namespace {
+
+// A copy of the open file, for a reader that ends before its owner.
+ImageFile copy_of(const ImageFile& file) {
+  UniqueFd copy(::fcntl(file.descriptor(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!copy) throw system_error(ExitCode::kFailed, errno, "copy a descriptor");
+  return {std::move(copy), file.name(), file.offset()};
+}
+
+}  // namespace
+
+void check_image(const ImageFile& file, const Options& options) {
+  auto [output, input] = make_pipe();
+  Child child = Child::fork("start a process to check the image", [&] {
+    Readiness verdict{UniqueFd(), {}};
+    verdict.set_parent(std::move(input));
+    try {
+      // Not taken down again: this process ends.
+      static_cast<void>(
+          std::make_unique<Image>(copy_of(file), options.verify, options.subdirectory).release());
+    } catch (const Error& error) {
+      verdict.fail(error);
+      return 1;
+    } catch (const std::exception& error) {
+      verdict.fail(Error(ExitCode::kFailed, error.what()));
+      return 1;
+    }
+    verdict.succeed();
+    return 0;
+  });
+  input.reset();
+  wait_for_child(std::move(output), "cannot use the image " + file.name() +
+                                        ": the process that checked it died; report it");
+  child.wait();
+}
+
+}  // namespace pyram
