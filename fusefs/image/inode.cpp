@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <array>
 
 #include "fusefs/image/bytes.h"
@@ -24,6 +25,8 @@ void read_file(Inode& inode, bool is_extended) {
     const auto raw = inode.rest.read<40>();
     inode.first_block = load_le<std::uint64_t>(raw, 0);
     inode.attributes.size = load_le<std::uint64_t>(raw, 8);
+    const auto holes = load_le<std::uint64_t>(raw, 16);
+    inode.attributes.data_bytes = inode.attributes.size - std::min(holes, inode.attributes.size);
     inode.attributes.nlink = load_le<std::uint32_t>(raw, 24);
     inode.attributes.fragment = load_le<std::uint32_t>(raw, 28);
     inode.fragment_offset = load_le<std::uint32_t>(raw, 32);
@@ -34,6 +37,7 @@ void read_file(Inode& inode, bool is_extended) {
     inode.attributes.fragment = load_le<std::uint32_t>(raw, 4);
     inode.fragment_offset = load_le<std::uint32_t>(raw, 8);
     inode.attributes.size = load_le<std::uint32_t>(raw, 12);
+    inode.attributes.data_bytes = inode.attributes.size;
     inode.attributes.nlink = 1;
   }
   // What Linux can have as a file's size.

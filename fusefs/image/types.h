@@ -32,6 +32,7 @@ struct Attributes {
   gid_t gid = 0;
   std::uint32_t mtime = 0;               // Seconds since 1970.
   std::uint64_t size = 0;                // Of a file its bytes, of a link its target's length.
+  std::uint64_t data_bytes = 0;          // Of a file its bytes without its holes, else 0.
   dev_t device = 0;                      // Of a device node.
   std::uint32_t fragment = kNoFragment;  // The block that a file's tail shares with others.
 };

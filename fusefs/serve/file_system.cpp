@@ -76,7 +76,8 @@ struct Operations {
     status.st_gid = fs.presentation_.gid.value_or(attributes.gid);
     status.st_rdev = attributes.device;
     status.st_size = static_cast<off_t>(attributes.size);
-    status.st_blocks = static_cast<blkcnt_t>((attributes.size + 511) / 512);
+    // As Linux's squashfs counts: only files take room, and their holes take none.
+    status.st_blocks = static_cast<blkcnt_t>((attributes.data_bytes + 511) / 512);
     status.st_mtim.tv_sec = attributes.mtime;
     status.st_ctim = status.st_mtim;
     status.st_atim = status.st_mtim;
@@ -161,58 +162,104 @@ struct Operations {
     });
   }
 
+  // A listing's answer, until it is full. kPlus: with all that a look-up would tell.
+  template <bool kPlus>
+  class Listing {
+   public:
+    Listing(fuse_req_t request, std::size_t size)
+        : request_(request), buffer_(std::min(size, kLargest)) {}
+
+    // False where it is full.
+    [[nodiscard]] bool add(const char* name, const fuse_entry_param& entry, std::uint64_t next) {
+      const auto offset = static_cast<off_t>(next);
+      char* const place = &buffer_[used_];
+      const std::size_t room = buffer_.size() - used_;
+      const std::size_t needed =
+          kPlus ? fuse_add_direntry_plus(request_, place, room, name, &entry, offset)
+                : fuse_add_direntry(request_, place, room, name, &entry.attr, offset);
+      if (needed > room) return false;
+      used_ += needed;
+      return true;
+    }
+    [[nodiscard]] bool empty() const { return used_ == 0; }
+    void reply() const { fuse_reply_buf(request_, buffer_.data(), used_); }
+
+   private:
+    static constexpr std::size_t kLargest = std::size_t{64} * 1024;
+    const fuse_req_t request_;
+    std::vector<char> buffer_;
+    std::size_t used_ = 0;
+  };
+
+  // Node 0: the kernel takes it for listing only, and asks when somebody wants more of it.
+  static fuse_entry_param name_only(mode_t type, std::uint32_t inode_number) {
+    fuse_entry_param entry{};
+    entry.attr.st_mode = type;
+    entry.attr.st_ino = inode_number;
+    return entry;
+  }
+
+  // The number of the directory that `directory` lies in: its own where that can't be told. Nothing
+  // but a listing shows it.
+  static std::uint32_t parent_number(const FileSystem& fs, InodeRef directory) {
+    try {
+      if (const auto parent = fs.image_.parent(directory)) {
+        return fs.image_.attributes(*parent).inode_number;
+      }
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): as without an index of inodes.
+    }
+    return fs.image_.attributes(directory).inode_number;
+  }
+
+  template <bool kPlus>
+  static fuse_entry_param listed(FileSystem& fs, InodeRef directory, const DirectoryEntry& found) {
+    if constexpr (kPlus) {
+      if (fs.recorder_ != nullptr) fs.recorder_->note_name(directory, found.name, found.inode);
+      try {
+        return entry_of(fs, found.inode);
+      } catch (const Error&) {  // NOLINT(bugprone-empty-catch)
+        // One damaged inode keeps nobody from the others. Who asks for it gets the error.
+      }
+    }
+    return name_only(found.type, found.inode_number);
+  }
+
   // Offsets of a listing: 0 and 1 come before "." and "..", N + 2 is place N in the image.
   template <bool kPlus>
   static void list(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
                    fuse_file_info*) {
     answer(request, node, [&](FileSystem& fs, InodeRef directory) {
-      constexpr std::size_t kLargest = std::size_t{64} * 1024;
-      std::vector<char> buffer(std::min(size, kLargest));
-      std::size_t used = 0;
-      const auto add = [&](const char* name, const fuse_entry_param& entry, std::uint64_t next) {
-        const std::size_t room = buffer.size() - used;
-        const std::size_t needed = kPlus
-                                       ? fuse_add_direntry_plus(request, &buffer[used], room, name,
-                                                                &entry, static_cast<off_t>(next))
-                                       : fuse_add_direntry(request, &buffer[used], room, name,
-                                                           &entry.attr, static_cast<off_t>(next));
-        if (needed > room) return false;
-        used += needed;
-        return true;
-      };
+      Listing<kPlus> listing(request, size);
       auto place = static_cast<std::uint64_t>(offset);
       for (; place < 2; ++place) {
-        // Node 0: the kernel takes these two for listing only.
-        fuse_entry_param entry{};
-        entry.attr.st_mode = S_IFDIR;
-        const auto dot = place == 0 ? directory : fs.image_.parent(directory).value_or(directory);
-        entry.attr.st_ino = fs.image_.attributes(dot).inode_number;
-        if (!add(place == 0 ? "." : "..", entry, place + 1)) break;
+        const std::uint32_t number = place == 0 ? fs.image_.attributes(directory).inode_number
+                                                : parent_number(fs, directory);
+        if (!listing.add(place == 0 ? "." : "..", name_only(S_IFDIR, number), place + 1)) break;
       }
-      if (place >= 2) {
-        ListingCursor listing = fs.listings_.take(fs.image_, directory, place - 2);
-        for (;;) {
-          const ListingCursor before = listing;
-          const std::optional<DirectoryEntry> found = Image::next_entry(listing);
-          if (!found) break;
-          fuse_entry_param entry{};
-          if constexpr (kPlus) {
-            if (fs.recorder_ != nullptr) {
-              fs.recorder_->note_name(directory, found->name, found->inode);
-            }
-            entry = entry_of(fs, found->inode);
-          } else {
-            entry.attr.st_mode = found->type;
-            entry.attr.st_ino = found->inode_number;
-          }
-          if (!add(found->name.c_str(), entry, found->next_offset + 2)) {
-            fs.listings_.put(directory, before);
-            break;
-          }
+      if (place >= 2) add_entries(fs, directory, place - 2, listing);
+      listing.reply();
+    });
+  }
+
+  template <bool kPlus>
+  static void add_entries(FileSystem& fs, InodeRef directory, std::uint64_t place,
+                          Listing<kPlus>& listing) {
+    try {
+      ListingCursor cursor = fs.listings_.take(fs.image_, directory, place);
+      for (;;) {
+        const ListingCursor before = cursor;
+        const std::optional<DirectoryEntry> found = Image::next_entry(cursor);
+        if (!found) return;
+        const fuse_entry_param entry = listed<kPlus>(fs, directory, *found);
+        if (!listing.add(found->name.c_str(), entry, found->next_offset + 2)) {
+          fs.listings_.put(directory, before);
+          return;
         }
       }
-      fuse_reply_buf(request, buffer.data(), used);
-    });
+    } catch (const Error&) {
+      // What comes before the damage is told; the next request begins with the damage.
+      if (listing.empty()) throw;
+    }
   }
 
   static void statfs(fuse_req_t request, fuse_ino_t node) {

@@ -85,7 +85,7 @@ class Planner {
         return;
       }
     }
-    plan_.bytes += (file.attributes.size + kPage - 1) / kPage * kPage + kPage / 4;
+    plan_.bytes += (file.attributes.data_bytes + kPage - 1) / kPage * kPage + kPage / 4;
     plan_.files.push_back(std::move(file));
   }
 
