@@ -48,9 +48,13 @@ Executable find_executable(const char* argv0) {
   Executable result;
   result.file = read_link(kSelf).value_or("");
   const std::string_view name = argv0 != nullptr ? argv0 : "";
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands this pointer over as a number.
+  const auto* const executed = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  // Without /proc, as in some chroots: what execve was given, before anybody changes directory.
+  if (result.file.empty() && executed != nullptr) result.file = path_of(-1, executed);
 
   struct stat self {};
-  const bool known = ::stat(kSelf, &self) == 0;
+  const bool known = ::stat(kSelf, &self) == 0 || ::stat(result.file.c_str(), &self) == 0;
   const auto is_self = [&](const char* path) {
     return known ? same_file(path, self) : ::access(path, X_OK) == 0;
   };
@@ -61,8 +65,6 @@ Executable find_executable(const char* argv0) {
     return result;
   }
   // Found by a search of PATH: the path that the search ended with.
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands this pointer over as a number.
-  const auto* const executed = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
   if (executed != nullptr && is_self(executed)) {
     result.called_as = executed;
   } else if (const auto path = environment_variable("PATH"); path && !name.empty()) {
