@@ -258,8 +258,9 @@ void for_each_mount(Action&& action) {
 bool has_mount_table() { return ::access(kMountTable, R_OK) == 0; }
 
 // The same where there is no /proc, as far as the kernel tells: type and source are empty. Our own
-// mount is asked before anybody serves it, hence no request may reach it.
-std::optional<MountEntry> ask_for_mount(const fs::path& directory) {
+// mount is asked before anybody serves it, hence no request may reach it. Kept out of what a start
+// reads of the program.
+[[gnu::cold]] std::optional<MountEntry> ask_for_mount(const fs::path& directory) {
   struct statx status {};
   constexpr int kFlags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
   if (::statx(AT_FDCWD, directory.c_str(), kFlags, 0, &status) != 0 ||
@@ -273,7 +274,7 @@ std::optional<MountEntry> ask_for_mount(const fs::path& directory) {
 }
 
 // Asks the mount itself only where no table says it.
-bool is_fuse(const MountEntry& entry, const fs::path& directory) {
+[[gnu::cold]] bool is_fuse(const MountEntry& entry, const fs::path& directory) {
   if (!entry.type.empty()) return entry.type.starts_with("fuse");
   struct statfs status {};
   return ::statfs(directory.c_str(), &status) == 0 ? status.f_type == FUSE_SUPER_MAGIC
