@@ -24,6 +24,8 @@ PYRAM_EMBED(delta, PYRAM_BUILDER_SOURCE "/python/bytecode_delta.py");
 PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
 PYRAM_EMBED(index, PYRAM_BUILDER_SOURCE "/python/index_modules.py");
 PYRAM_EMBED(startup, PYRAM_BUILDER_SOURCE "/python/image_startup.py");
+PYRAM_EMBED(certificate_stores, PYRAM_BUILDER_SOURCE "/python/certificate_stores.py");
+PYRAM_EMBED(certifi_where, PYRAM_BUILDER_SOURCE "/python/certifi_where.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
 PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
@@ -61,6 +63,14 @@ std::string_view index_program() { return between(pyram_embedded_index, pyram_em
 
 std::string_view startup_program() {
   return between(pyram_embedded_startup, pyram_embedded_startup_end);
+}
+
+std::string_view certificate_stores() {
+  return between(pyram_embedded_certificate_stores, pyram_embedded_certificate_stores_end);
+}
+
+std::string_view certifi_where() {
+  return between(pyram_embedded_certifi_where, pyram_embedded_certifi_where_end);
 }
 
 std::string_view repack_wheel_program() {

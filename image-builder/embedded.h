@@ -30,4 +30,8 @@ namespace pyram::builder {
 // (python/image_startup.py), with @VERSION@, @STDLIB@, @INDEX@ and @DELTAS@ left open.
 [[nodiscard]] std::string_view startup_program();
 
+// Where the machine's certificates are: the ends of PyPy's module of OpenSSL and of certifi's.
+[[nodiscard]] std::string_view certificate_stores();
+[[nodiscard]] std::string_view certifi_where();
+
 }  // namespace pyram::builder

@@ -37,6 +37,14 @@ std::optional<std::string> search(std::string_view directories, std::string_view
   return std::nullopt;
 }
 
+// Without /proc, as in some chroots, what execve was given has to do. Kept out of what other starts
+// read of the program.
+[[gnu::cold, gnu::noinline]] bool look_without_proc(const char* executed, std::string& file,
+                                                    struct stat& self) {
+  if (file.empty()) file = path_of(-1, executed);
+  return ::stat(file.c_str(), &self) == 0;
+}
+
 }  // namespace
 
 std::string Executable::directory() const {
@@ -48,9 +56,11 @@ Executable find_executable(const char* argv0) {
   Executable result;
   result.file = read_link(kSelf).value_or("");
   const std::string_view name = argv0 != nullptr ? argv0 : "";
-
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands this pointer over as a number.
+  const auto* const executed = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
   struct stat self {};
-  const bool known = ::stat(kSelf, &self) == 0;
+  bool known = ::stat(kSelf, &self) == 0;
+  if (!known && executed != nullptr) known = look_without_proc(executed, result.file, self);
   const auto is_self = [&](const char* path) {
     return known ? same_file(path, self) : ::access(path, X_OK) == 0;
   };
@@ -61,8 +71,6 @@ Executable find_executable(const char* argv0) {
     return result;
   }
   // Found by a search of PATH: the path that the search ended with.
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel hands this pointer over as a number.
-  const auto* const executed = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
   if (executed != nullptr && is_self(executed)) {
     result.called_as = executed;
   } else if (const auto path = environment_variable("PATH"); path && !name.empty()) {

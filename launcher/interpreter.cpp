@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <vector>
 
+#include "launcher/settings.h"
 #include "support/child.h"
 #include "support/image_layout.h"
 
@@ -14,7 +15,10 @@ int become_interpreter(const std::string& root, const std::string& called_as,
                        std::span<char* const> arguments) {
   // Without the image's own loader an image would need a C library of the right age around it.
   std::string loader = root + '/' + layout::kLoader;
-  std::string libraries = root + '/' + layout::kLibraries;
+  std::string libraries = layout::kLibraryPath;
+  if (const auto others = environment_variable("LD_LIBRARY_PATH"); others && !others->empty()) {
+    libraries.append(":").append(*others);
+  }
   std::string program = root + '/' + layout::kProgram;
   std::string name = called_as;
   std::string argv0_option = "--argv0";

@@ -47,7 +47,9 @@ NamespaceStep enter_new_namespaces() {
     return {"write /proc/self/setgroups", error};
   }
   if (const int error = write_to("/proc/self/uid_map", uid + ' ' + uid + " 1")) {
-    return {"map the uid into a user namespace", error};
+    return {error == ENOENT ? "make a user namespace, which needs /proc (mount it)"
+                            : "map the uid into a user namespace",
+            error};
   }
   if (const int error = write_to("/proc/self/gid_map", gid + ' ' + gid + " 1")) {
     return {"map the gid into a user namespace", error};

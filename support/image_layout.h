@@ -17,9 +17,13 @@ inline constexpr char kLoader[] = "lib/pyram/loader/pypy3";
 
 // The interpreter's real program file, and the directory of every shared library that is not an
 // extension module; started as
-//   kLoader --argv0 ROOT/kInterpreter --library-path ROOT/kLibraries ROOT/kProgram ARG...
+//   kLoader --argv0 ROOT/kInterpreter --library-path kLibraryPath ROOT/kProgram ARG...
 inline constexpr char kProgram[] = "lib/pyram/pypy3";
 inline constexpr char kLibraries[] = "lib/pyram";
+
+// kLibraries to the loader: where the program lies. ROOT itself would be taken apart at each ':' and
+// ';' in it. What LD_LIBRARY_PATH has comes behind it, as the option takes the variable's place.
+inline constexpr char kLibraryPath[] = "$ORIGIN";
 
 // Pyram's own metadata.
 inline constexpr char kMetadata[] = ".pyram";

@@ -1,12 +1,14 @@
 #include "fusefs/mount/mount_point.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -31,6 +33,7 @@ namespace fs = std::filesystem;
 constexpr char kDevice[] = "/dev/fuse";
 constexpr char kType[] = "fuse.pyram";
 constexpr char kFusermount[] = "fusermount3";
+constexpr char kMountTable[] = "/proc/self/mountinfo";
 
 Error bad_mount_point(const fs::path& directory, std::string_view why) {
   return {ExitCode::kBadMountPoint,
@@ -240,7 +243,7 @@ void for_each_mount(Action&& action) {
   // ID PARENT DEVICE ROOT PLACE OPTIONS [TAG...] - TYPE SOURCE OPTIONS
   constexpr std::size_t kDeviceField = 2;
   constexpr std::size_t kPlaceField = 4;
-  const std::string text = read_file("/proc/self/mountinfo");
+  const std::string text = read_file(kMountTable);
   for (std::string_view lines = text; !lines.empty();) {
     std::string_view line = take_part(lines, '\n');
     std::array<std::string_view, kPlaceField + 1> fields;
@@ -255,9 +258,36 @@ void for_each_mount(Action&& action) {
   }
 }
 
+bool has_mount_table() { return ::access(kMountTable, R_OK) == 0; }
+
+// The same where there is no /proc, as far as the kernel tells: type and source are empty. Our own
+// mount is asked before anybody serves it, hence no request may reach it. Kept out of what a start
+// reads of the program.
+[[gnu::cold]] std::optional<MountEntry> ask_for_mount(const fs::path& directory) {
+  struct statx status {};
+  constexpr int kFlags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+  if (::statx(AT_FDCWD, directory.c_str(), kFlags, 0, &status) != 0 ||
+      (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) == 0) {
+    return std::nullopt;
+  }
+  return MountEntry{
+      .device = std::to_string(status.stx_dev_major) + ':' + std::to_string(status.stx_dev_minor),
+      .type = {},
+      .source = {}};
+}
+
+// Asks the mount itself only where no table says it.
+[[gnu::cold]] bool is_fuse(const MountEntry& entry, const fs::path& directory) {
+  if (!entry.type.empty()) return entry.type.starts_with("fuse");
+  struct statfs status {};
+  return ::statfs(directory.c_str(), &status) == 0 ? status.f_type == FUSE_SUPER_MAGIC
+                                                   : errno == ENOTCONN;
+}
+
 }  // namespace
 
 std::optional<MountEntry> find_mount(const fs::path& directory) {
+  if (!has_mount_table()) return ask_for_mount(directory);
   std::optional<MountEntry> found;
   for_each_mount([&](const MountLine& line) {
     if (unescape(line.place) != directory.native()) return;
@@ -320,6 +350,7 @@ bool MountPoint::is_mounted() const {
 }
 
 bool MountPoint::is_mounted_here() const {
+  if (!has_mount_table()) return is_mounted();
   bool found = false;
   for_each_mount([&](const MountLine& line) { found = found || line.device == mount_device_; });
   return found && is_connected();
@@ -343,7 +374,7 @@ void MountPoint::detach() const {
 void unmount_directory(const fs::path& directory) {
   const fs::path resolved = resolve_mount_point(directory);
   const auto entry = find_mount(resolved);
-  if (!entry || !entry->type.starts_with("fuse")) {
+  if (!entry || !is_fuse(*entry, resolved)) {
     throw Error(ExitCode::kBadMountPoint,
                 "cannot unmount " + quote(directory.native()) + ": no image is mounted there");
   }

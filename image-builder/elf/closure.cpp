@@ -105,6 +105,12 @@ std::map<std::string, FoundLibrary> library_closure(const ClosureRequest& reques
   for (const fs::path& file : elf_files(request.tree)) {
     open.push_back({file, file.lexically_relative(request.tree).native()});
   }
+  for (const std::string& name : request.optional) {
+    const auto library = find_in(request.directories, name);
+    if (!library) continue;
+    found.emplace(name, FoundLibrary{*library, "compiled wheels"});
+    open.push_back({*library, name});
+  }
   while (!open.empty()) {
     const Open current = std::move(open.front());
     open.pop_front();

@@ -12,6 +12,7 @@ struct ClosureRequest {
   std::filesystem::path tree;  // The image's files; its ELF files are the start.
   std::vector<std::filesystem::path> directories;  // Where libraries are looked for, in order.
   std::string loader_name;                         // The loader's soname; the image has it anyway.
+  std::vector<std::string> optional{};  // Libraries to add where they are found, needed or not.
 };
 
 struct FoundLibrary {

@@ -32,10 +32,11 @@ constexpr char kDefaultMirror[] = "http://deb.debian.org/debian";
 
 // What every image is made of. base-files brings the texts of the licences that copyright files
 // refer to; libjs-jquery is what the links in Django's admin lead to; pypy3-venv brings ensurepip
-// and, through its dependencies, pip as a wheel.
+// and, through its dependencies, pip as a wheel; libstdc++6 and libatomic1 have what wheels expect.
 constexpr const char* kPackages[] = {"pypy3",           "pypy3-venv",       "python3-django",
                                      "python3-pymysql", "python3-sqlparse", "python3-asgiref",
-                                     "tzdata",          "base-files",       "libjs-jquery"};
+                                     "tzdata",          "base-files",       "libjs-jquery",
+                                     "libstdc++6",      "libatomic1"};
 
 // Packages that apt is told are installed: what these depend on for CPython's sake, for their
 // installation scripts, which are not run here, or for ciphers of the past. Certificates are the

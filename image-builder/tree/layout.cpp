@@ -195,6 +195,21 @@ std::string startup_text(const ImageTree& image) {
   return text;
 }
 
+// Has Python find the machine's certificates where Debian doesn't keep them. Read when ssl is
+// imported, so that other starts don't pay for it. pip's certifi is in its wheel.
+void adapt_certificates(const ImageTree& image) {
+  const fs::path module = fs::path(image.facts.stdlib) / "_cffi_ssl/_stdssl/__init__.py";
+  if (fs::exists(module)) append(module, certificate_stores());
+  for (const fs::path& site : image.facts.sites) {
+    const fs::path certifi = site / "certifi/core.py";
+    if (!fs::exists(certifi)) continue;
+    const std::string text = read_file(certifi);
+    const std::size_t debian = text.find("\n# Debian: Use system CA certs:");
+    if (debian == std::string::npos) continue;  // As its project made it, with its own bundle.
+    write_file(certifi, text.substr(0, debian) + std::string(certifi_where()));
+  }
+}
+
 // What the standard library has to know about living in an image. Each piece is appended, so that
 // it doesn't depend on how a version's text reads.
 void adapt_standard_library(const ImageTree& image) {
@@ -271,7 +286,9 @@ void repack_wheels(const ImageTree& image, const fs::path& work) {
     if (entry.path().extension() == ".whl") wheels.push_back(entry.path().native());
   }
   std::sort(wheels.begin(), wheels.end());
-  run_or_throw(python_command(image.starter, std::string(repack_wheel_program()), wheels, work),
+  std::vector<std::string> arguments = {std::string(certifi_where())};
+  arguments.insert(arguments.end(), wheels.begin(), wheels.end());
+  run_or_throw(python_command(image.starter, std::string(repack_wheel_program()), arguments, work),
                ExitCode::kBadSource, "repack the wheels");
 }
 
@@ -396,6 +413,18 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   return image;
 }
 
+namespace {
+
+// What a wheel may expect of any system (the manylinux policies), as far as it comes with the C
+// library and the compiler. Much of it is empty since glibc 2.34, but a machine's own older or
+// missing one doesn't go with the image's C library. Not libmvec: 1 MB, and only the newest
+// policies name it; and not what belongs to a desktop.
+constexpr const char* kOfManylinux[] = {
+    "libanl.so.1",     "libatomic.so.1", "libdl.so.2", "libgcc_s.so.1",  "libnsl.so.1",
+    "libpthread.so.0", "libresolv.so.2", "librt.so.1", "libstdc++.so.6", "libutil.so.1"};
+
+}  // namespace
+
 void add_libraries(const SourceTree& source, ImageTree& image) {
   const auto copy = [&](const fs::path& from, const fs::path& to) {
     fs::create_directories((image.tree / to).parent_path());
@@ -409,8 +438,10 @@ void add_libraries(const SourceTree& source, ImageTree& image) {
     }
   };
   const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
-  const auto closure =
-      library_closure({image.tree, image.runtime.library_directories, loader_name});
+  const auto closure = library_closure({image.tree,
+                                        image.runtime.library_directories,
+                                        loader_name,
+                                        {std::begin(kOfManylinux), std::end(kOfManylinux)}});
   if (!fs::exists(image.tree / layout::kLoader)) copy(image.runtime.loader, layout::kLoader);
   for (const auto& [name, found] : closure) {
     if (fs::exists(image.tree / layout::kLibraries / name)) continue;
@@ -424,6 +455,7 @@ void complete(const SourceTree& source, ImageTree& image, const fs::path& work) 
   image.starter.words = {(image.tree / layout::kInterpreter).native()};
   image.facts = ask(image.starter, work);
   adapt_standard_library(image);
+  adapt_certificates(image);
   add_pip_module(image);
   repack_wheels(image, work);
 }

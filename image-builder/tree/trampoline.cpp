@@ -3,8 +3,9 @@
 // An image has to run on any distribution, also where there is no glibc, but an ELF program names
 // its loader by an absolute path, and an image has none. So the file that sys.executable names is
 // this static program, which executes
-//   ROOT/loader --argv0 ARGV0 --library-path ROOT/libraries ROOT/program ARG...
-// where ROOT is found from where this very file lies. Built without the C and C++ libraries: it
+//   ROOT/loader --argv0 ARGV0 --library-path PATH ROOT/program ARG...
+// where ROOT is found from where this very file lies, and PATH is the image's own directory of
+// libraries and then the user's LD_LIBRARY_PATH. Built without the C and C++ libraries: it
 // runs for every child process of a script, and 3 KB start faster than 800.
 //
 // argv[0] is handed on as it is: a virtual environment's bin/python is a symbolic link to this
@@ -118,6 +119,28 @@ class Path {
   size_type size_ = 0;
 };
 
+constexpr char kVariable[] = "LD_LIBRARY_PATH=";
+constexpr size_type kVariableLength = sizeof kVariable - 1;
+
+// What the variable has; the loader takes its last mention, and so do we.
+const char* users_library_path(char* const* environment) {
+  const char* found = "";
+  for (; *environment != nullptr; ++environment) {
+    size_type same = 0;
+    while (same < kVariableLength && (*environment)[same] == kVariable[same]) ++same;
+    if (same == kVariableLength) found = *environment + kVariableLength;
+  }
+  return found;
+}
+
+// Writes the option's value; `to` has room for it.
+void set_library_path(char* to, const char* users) {
+  constexpr size_type kOwn = sizeof pyram::layout::kLibraryPath - 1;
+  memcpy(to, pyram::layout::kLibraryPath, kOwn);
+  to[kOwn] = *users == '\0' ? '\0' : ':';
+  memcpy(to + kOwn + 1, users, length(users) + 1);
+}
+
 }  // namespace
 
 extern "C" [[noreturn]] [[gnu::used]] void pyram_trampoline(long* stack) {
@@ -147,9 +170,13 @@ extern "C" [[noreturn]] [[gnu::used]] void pyram_trampoline(long* stack) {
   }
 
   Path loader(root, pyram::layout::kLoader);
-  Path libraries(root, pyram::layout::kLibraries);
   Path program(root, pyram::layout::kProgram);
   Path interpreter(root, pyram::layout::kInterpreter);
+
+  const char* const users = users_library_path(environment);
+  auto* const libraries =
+      static_cast<char*>(__builtin_alloca(sizeof pyram::layout::kLibraryPath + length(users) + 1));
+  set_library_path(libraries, users);
 
   // The program's arguments and five of our own. The kernel puts no limit on the stack that is
   // lower than what it let the caller pass.
@@ -162,7 +189,7 @@ extern "C" [[noreturn]] [[gnu::used]] void pyram_trampoline(long* stack) {
   list[used++] = option_argv0;
   list[used++] = count > 0 ? arguments[0] : interpreter.text();
   list[used++] = option_path;
-  list[used++] = libraries.text();
+  list[used++] = libraries;
   list[used++] = program.text();
   for (long i = 1; i < count; ++i) list[used++] = arguments[i];
   list[used] = nullptr;

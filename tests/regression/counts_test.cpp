@@ -37,7 +37,7 @@ std::vector<std::string> interpreter(const Mount& mount, std::vector<std::string
   std::vector<std::string> line{
       mount / pyram::layout::kLoader,      "--argv0",
       mount / pyram::layout::kInterpreter, "--library-path",
-      mount / pyram::layout::kLibraries,   mount / pyram::layout::kProgram};
+      pyram::layout::kLibraryPath,         mount / pyram::layout::kProgram};
   line.insert(line.end(), arguments.begin(), arguments.end());
   return line;
 }
