@@ -11,6 +11,7 @@
 
 #include "image-builder/elf/improve.h"
 #include "image-builder/embedded.h"
+#include "image-builder/emulator.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
 #include "image-builder/output/sbom.h"
@@ -27,6 +28,7 @@
 #include "support/error.h"
 #include "support/image_layout.h"
 #include "support/io.h"
+#include "support/process.h"
 #include "support/unique_fd.h"
 
 namespace pyram::builder {
@@ -40,6 +42,10 @@ SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progr
   if (options.from.starts_with(kDebian)) {
     DebianRequest request;
     request.suite = options.from.substr(kDebian.size());
+    // The machine's own shares the cache with builds that name none.
+    if (options.architecture != own_architecture().debian) {
+      request.architecture = options.architecture;
+    }
     request.mirror = options.mirror;
     request.packages = debian_packages(options.packages);
     request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
@@ -129,7 +135,7 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
   Recording recording;
   try {
     make_squashfs(image.tree, provisional, squash);
-    recording = record(provisional, trainings, directory.path());
+    recording = record(provisional, trainings, *image.architecture, directory.path());
   } catch (const Error& error) {
     // An image without a hot list is a whole one, if slower to start; one that was to be trained
     // on the user's script isn't.
@@ -145,17 +151,37 @@ Recording train_tree(const BuildOptions& options, const ImageTree& image, Squash
   return recording;
 }
 
+// pip starts further interpreters by the name that it knows: bin/pypy3.
+void check_starts_itself(const ImageTree& image) {
+  if (image.architecture == &own_architecture()) return;
+  const std::string interpreter = (image.tree / layout::kInterpreter).native();
+  if (run({{interpreter, "-c", ""}, {}, {}}).ok()) return;
+  throw Error(ExitCode::kMissingTool,
+              "cannot install packages by pip for " + std::string(image.architecture->debian) +
+                  ": this kernel doesn't start its programs; register qemu-user with binfmt_misc "
+                  "(the package qemu-user-static does, where systemd runs)");
+}
+
+void check_architecture(const BuildOptions& options, const ImageTree& image) {
+  if (options.architecture.empty() || image.architecture->debian == options.architecture) return;
+  throw Error(ExitCode::kUsage, "cannot make an image for " + options.architecture + " of " +
+                                    quote(options.from) + ": its PyPy is for " +
+                                    std::string(image.architecture->debian));
+}
+
 int build_in(const BuildOptions& options, const Scratch& scratch) {
   const RuleTable rules = all_rules(options);
   Progress progress(kPhases, options.quiet);
   SourceTree source = get_source(options, scratch, progress);
   progress.phase("laying out the image");
   ImageTree image = lay_out(source, scratch.directory / "image", scratch.directory);
+  check_architecture(options, image);
   SquashOptions squash = options.squash;
   squash.time = image_time(image);
   std::vector<RuleResult> stripped = apply_rules(rules, image.directories, image.tree);
   complete(source, image, scratch.directory);
   if (wants_pip(options.packages)) {
+    check_starts_itself(image);
     progress.phase("installing packages");
     install_packages(options.packages, source, image, scratch.directory);
     add_results(stripped, apply_rules(rules_for_packages(rules), image.directories, image.tree));
@@ -211,6 +237,13 @@ int build_image(const BuildOptions& given) {
   BuildOptions options = given;
   options.output = fs::absolute(options.output).lexically_normal();
   check_output(options.output);
+  // apt takes relative names from its own root.
+  if (!options.cache.empty()) options.cache = fs::absolute(options.cache);
+  if (!options.architecture.empty()) {
+    const Architecture& architecture = architecture_named(options.architecture);
+    static_cast<void>(emulator(architecture));  // Throws now, not after a download.
+    options.architecture = architecture.debian;
+  }
   if (!options.key.empty()) {
     options.key = fs::absolute(options.key);
     check_signing_key(options.key);

@@ -13,6 +13,7 @@ namespace pyram::builder {
 struct BuildOptions {
   std::filesystem::path output;
   std::string from = "debian:trixie";
+  std::string architecture;  // "arm64"; empty: this machine's own, or the source's.
   std::string mirror;
   PackageRequest packages;
   std::filesystem::path cache;     // Empty: packages are not kept.

@@ -1,5 +1,7 @@
 #include "image-builder/embedded.h"
 
+#include <elf.h>
+
 // The assembler takes the files in; CMake makes this file anew when one of them has changed.
 #define PYRAM_EMBED(name, file)                   \
   __asm__(                                        \
@@ -16,8 +18,11 @@
   extern "C" const char pyram_embedded_##name[];  \
   extern "C" const char pyram_embedded_##name##_end[]
 
-PYRAM_EMBED(trampoline, PYRAM_TRAMPOLINE);
-PYRAM_EMBED(self_relocation, PYRAM_SELF_RELOCATION);
+// For the processors that the build found a compiler for; the others' files are empty.
+PYRAM_EMBED(trampoline_x86_64, PYRAM_MACHINE_CODE "/trampoline-x86_64");
+PYRAM_EMBED(trampoline_aarch64, PYRAM_MACHINE_CODE "/trampoline-aarch64");
+PYRAM_EMBED(self_relocation_x86_64, PYRAM_MACHINE_CODE "/self-relocation-x86_64");
+PYRAM_EMBED(self_relocation_aarch64, PYRAM_MACHINE_CODE "/self-relocation-aarch64");
 PYRAM_EMBED(rules, PYRAM_BUILDER_SOURCE "/tree/strip.rules");
 PYRAM_EMBED(facts, PYRAM_BUILDER_SOURCE "/python/facts.py");
 PYRAM_EMBED(delta, PYRAM_BUILDER_SOURCE "/python/bytecode_delta.py");
@@ -38,16 +43,35 @@ std::string_view between(const char* begin, const char* end) {
   return {begin, static_cast<std::size_t>(end - begin)};
 }
 
-}  // namespace
-
-std::span<const std::byte> trampoline() {
-  return std::as_bytes(
-      std::span(between(pyram_embedded_trampoline, pyram_embedded_trampoline_end)));
+std::span<const std::byte> bytes_between(const char* begin, const char* end) {
+  return std::as_bytes(std::span(between(begin, end)));
 }
 
-std::span<const std::byte> self_relocation() {
-  return std::as_bytes(
-      std::span(between(pyram_embedded_self_relocation, pyram_embedded_self_relocation_end)));
+}  // namespace
+
+std::span<const std::byte> trampoline(std::uint16_t machine) {
+  switch (machine) {
+    case EM_X86_64:
+      return bytes_between(pyram_embedded_trampoline_x86_64, pyram_embedded_trampoline_x86_64_end);
+    case EM_AARCH64:
+      return bytes_between(pyram_embedded_trampoline_aarch64,
+                           pyram_embedded_trampoline_aarch64_end);
+    default:
+      return {};
+  }
+}
+
+std::span<const std::byte> self_relocation(std::uint16_t machine) {
+  switch (machine) {
+    case EM_X86_64:
+      return bytes_between(pyram_embedded_self_relocation_x86_64,
+                           pyram_embedded_self_relocation_x86_64_end);
+    case EM_AARCH64:
+      return bytes_between(pyram_embedded_self_relocation_aarch64,
+                           pyram_embedded_self_relocation_aarch64_end);
+    default:
+      return {};
+  }
 }
 
 std::string_view default_rules() { return between(pyram_embedded_rules, pyram_embedded_rules_end); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,10 +10,12 @@
 namespace pyram::builder {
 
 // The ELF program that becomes bin/pypy3 of an image (trampoline.cpp).
-[[nodiscard]] std::span<const std::byte> trampoline();
+// `machine` is e_machine. Empty for a processor that this pyram-image was built without.
+[[nodiscard]] std::span<const std::byte> trampoline(std::uint16_t machine);
 
 // Machine code that relocates a library (self_relocation.cpp); a SelfRelocation belongs behind it.
-[[nodiscard]] std::span<const std::byte> self_relocation();
+// Empty as above.
+[[nodiscard]] std::span<const std::byte> self_relocation(std::uint16_t machine);
 
 // The table of what is left out of images (strip.rules).
 [[nodiscard]] std::string_view default_rules();

@@ -36,6 +36,9 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
                    "what to make it of: debian:SUITE, tar:FILE (a portable build of PyPy) or "
                    "dir:PATH (an installed PyPy)")
       ->capture_default_str();
+  command->add_option("--arch", options.architecture,
+                      "the architecture that the image is for, amd64 or arm64; otherwise this "
+                      "machine's (another one's programs run by qemu-user)");
   command->add_option("--with", options.packages.names,
                       "a package to add: NAME or NAME==VERSION, by pip, or debian:NAME, a package "
                       "of the debian: source (more than once: several)");

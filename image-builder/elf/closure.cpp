@@ -34,11 +34,13 @@ std::string replace_all(std::string text, std::string_view from, std::string_vie
   return text;
 }
 
-std::optional<fs::path> find_in(const std::vector<fs::path>& directories, const std::string& name) {
+// As the loader, passes over libraries for another processor.
+std::optional<fs::path> find_in(const std::vector<fs::path>& directories, const std::string& name,
+                                std::uint16_t machine) {
   for (const fs::path& directory : directories) {
     std::error_code ignored;
     const fs::path real = fs::canonical(directory / name, ignored);
-    if (!ignored && is_elf(real)) return real;
+    if (!ignored && is_elf(real) && machine_of(real) == machine) return real;
   }
   return std::nullopt;
 }
@@ -123,12 +125,13 @@ std::map<std::string, FoundLibrary> library_closure(const ClosureRequest& reques
                                               " into an image: it needs a library by the path " +
                                               quote(name) + "; build it with a plain name");
       }
-      if (const auto inside = find_in(own, name); inside && is_inside(*inside, request.tree)) {
+      if (const auto inside = find_in(own, name, facts.machine);
+          inside && is_inside(*inside, request.tree)) {
         continue;
       }
       // A RUNPATH that leads out of the tree is where a source keeps libraries of its own.
-      auto library = find_in(own, name);
-      if (!library) library = find_in(request.directories, name);
+      auto library = find_in(own, name, facts.machine);
+      if (!library) library = find_in(request.directories, name, facts.machine);
       if (!library) {
         throw Error(ExitCode::kBadSource, "cannot find the library " + quote(name) + " that " +
                                               quote(current.shown) +

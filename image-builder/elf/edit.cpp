@@ -5,14 +5,6 @@
 
 namespace pyram::builder {
 
-std::uint32_t relative_type(std::uint16_t machine) {
-  return machine == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
-}
-
-std::uint32_t slot_type(std::uint16_t machine) {
-  return machine == EM_AARCH64 ? R_AARCH64_JUMP_SLOT : R_X86_64_JUMP_SLOT;
-}
-
 std::vector<Elf64_Rela> read_relocations(const ElfView& elf, std::int64_t table,
                                          std::int64_t size) {
   const auto address = elf.dynamic_value(table);

@@ -27,16 +27,9 @@ inline constexpr std::uint64_t kWord = 8;
 // A file with fewer relative relocations is not worth a change.
 inline constexpr std::uint64_t kFewestRelocations = 1000;
 
-// The page that segments are cut into and aligned to.
-inline constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t page_down(std::uint64_t value) { return value & ~(kPage - 1); }
-constexpr std::uint64_t page_up(std::uint64_t value) { return page_down(value + kPage - 1); }
-
-// R_*_RELATIVE of a machine (e_machine).
-[[nodiscard]] std::uint32_t relative_type(std::uint16_t machine);
-
-// R_*_JUMP_SLOT of a machine.
-[[nodiscard]] std::uint32_t slot_type(std::uint16_t machine);
+// The smallest page of any processor: where a kernel maps a file's last bytes, zeros follow up to
+// the end of such a page at least.
+inline constexpr std::uint64_t kSmallestPage = 4096;
 
 // The entries of DT_RELA, or of the table that two other tags name; empty without one.
 [[nodiscard]] std::vector<Elf64_Rela> read_relocations(const ElfView& elf,

@@ -1,8 +1,10 @@
 #include "image-builder/elf/file.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <array>
+#include <cstddef>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -139,6 +141,14 @@ bool is_elf(const std::filesystem::path& path) {
   std::array<char, SELFMAG> magic{};
   return ::read(fd.get(), magic.data(), magic.size()) == SELFMAG &&
          std::memcmp(magic.data(), ELFMAG, SELFMAG) == 0;
+}
+
+std::uint16_t machine_of(const std::filesystem::path& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::uint16_t machine = EM_NONE;
+  const bool is_read = fd && ::pread(fd.get(), &machine, sizeof machine,
+                                     offsetof(Elf64_Ehdr, e_machine)) == sizeof machine;
+  return is_read ? machine : std::uint16_t{EM_NONE};
 }
 
 ElfFacts read_elf_facts(const std::filesystem::path& path) {

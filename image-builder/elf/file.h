@@ -65,6 +65,9 @@ class ElfView {
 // Whether a file begins as ELF files do. False for what cannot be read.
 [[nodiscard]] bool is_elf(const std::filesystem::path& path);
 
+// e_machine of a file that is_elf(); EM_NONE where it is too short.
+[[nodiscard]] std::uint16_t machine_of(const std::filesystem::path& path);
+
 // The facts of a file on disk. Throws Error (kBadSource).
 [[nodiscard]] ElfFacts read_elf_facts(const std::filesystem::path& path);
 

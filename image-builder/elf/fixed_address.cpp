@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "image-builder/elf/architecture.h"
 #include "image-builder/elf/edit.h"
 #include "image-builder/elf/loaded.h"
 #include "image-builder/elf/relr.h"
@@ -46,9 +47,12 @@ bool is_pointer(std::int64_t tag) {
   }
 }
 
-bool is_plain_value(std::int64_t tag) {
-  constexpr std::int64_t kAarch64Bti = 0x70000001;
-  constexpr std::int64_t kAarch64VariantPcs = 0x70000005;
+template <typename Types, typename Type>
+bool contains(const Types& types, Type type) {
+  return std::find(types.begin(), types.end(), type) != types.end();
+}
+
+bool is_plain_value(std::int64_t tag, const Architecture& architecture) {
   switch (tag) {
     case DT_NEEDED:
     case DT_PLTRELSZ:
@@ -71,31 +75,10 @@ bool is_plain_value(std::int64_t tag) {
     case DT_RELACOUNT:
     case kDtRelrSize:
     case kDtRelrEntry:
-    case kAarch64Bti:
-    case kAarch64VariantPcs:
       return true;
     default:
-      return false;
+      return contains(architecture.values, tag);
   }
-}
-
-// Relocations that hold no address of the file itself, but for that of a symbol: the loader reads
-// the symbol, so nothing in them changes but their place.
-bool goes_by_symbol(std::uint16_t machine, std::uint64_t type) {
-  constexpr std::array<std::uint64_t, 3> kX86{R_X86_64_64, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT};
-  constexpr std::array<std::uint64_t, 3> kArm{R_AARCH64_ABS64, R_AARCH64_GLOB_DAT,
-                                              R_AARCH64_JUMP_SLOT};
-  const auto& known = machine == EM_AARCH64 ? kArm : kX86;
-  return std::find(known.begin(), known.end(), type) != known.end();
-}
-
-bool is_for_threads(std::uint16_t machine, std::uint64_t type) {
-  constexpr std::array<std::uint64_t, 4> kX86{R_X86_64_DTPMOD64, R_X86_64_DTPOFF64,
-                                              R_X86_64_TPOFF64, R_X86_64_TLSDESC};
-  constexpr std::array<std::uint64_t, 4> kArm{R_AARCH64_TLS_DTPMOD, R_AARCH64_TLS_DTPREL,
-                                              R_AARCH64_TLS_TPREL, R_AARCH64_TLSDESC};
-  const auto& known = machine == EM_AARCH64 ? kArm : kX86;
-  return std::find(known.begin(), known.end(), type) != known.end();
 }
 
 // A table of the file: where it is in memory and in the file.
@@ -105,6 +88,13 @@ struct Room {
   std::uint64_t size = 0;
 };
 
+// Throws Unsuitable.
+const Architecture& known_architecture(const ElfView& elf) {
+  const Architecture* const found = find_architecture(elf.header().e_machine);
+  if (found == nullptr) throw Unsuitable{"an unknown processor"};
+  return *found;
+}
+
 // One file on its way to its address. All addresses in here are the original's.
 class Fixer {
  public:
@@ -112,7 +102,7 @@ class Fixer {
       : elf_(bytes, name),
         before_(bytes),
         headers_(elf_.program_headers()),
-        machine_(elf_.header().e_machine),
+        architecture_(known_architecture(elf_)),
         base_(address),
         result_(bytes) {}
 
@@ -166,7 +156,7 @@ class Fixer {
   ElfView elf_;
   const std::vector<std::byte>& before_;
   std::vector<Elf64_Phdr> headers_;
-  std::uint16_t machine_;
+  const Architecture& architecture_;
   std::uint64_t base_;
   std::vector<std::byte> result_;
 
@@ -189,13 +179,12 @@ std::optional<Room> Fixer::room_of(std::int64_t table, std::int64_t size) const 
 }
 
 void Fixer::check_kind() const {
-  if (machine_ != EM_X86_64 && machine_ != EM_AARCH64) throw Unsuitable{"an unknown processor"};
   if (elf_.header().e_type != ET_DYN) throw Unsuitable{};
   const Elf64_Phdr* last = nullptr;
   for (const Elf64_Phdr& header : headers_) {
     if (header.p_type == PT_INTERP) throw Unsuitable{};  // A program, or the C library.
     if (header.p_type != PT_LOAD) continue;
-    if (last == nullptr && page_down(header.p_vaddr) != 0) {
+    if (last == nullptr && architecture_.page_down(header.p_vaddr) != 0) {
       throw Unsuitable{"it has an address of its own already"};
     }
     constexpr std::uint64_t kLargest = std::uint64_t{1} << 32;
@@ -214,7 +203,7 @@ void Fixer::check_kind() const {
     if (tag == DT_TEXTREL || (tag == DT_FLAGS && (entry.d_un.d_val & DF_TEXTREL) != 0)) {
       throw Unsuitable{"its code is relocated"};
     }
-    if (!is_pointer(tag) && !is_plain_value(tag)) {
+    if (!is_pointer(tag) && !is_plain_value(tag, architecture_)) {
       throw Unsuitable{"its dynamic section has the unknown tag " + std::to_string(tag)};
     }
     if (tag == DT_PLTREL && entry.d_un.d_val != DT_RELA) throw Unsuitable{"it has no RELA tables"};
@@ -319,8 +308,10 @@ bool Fixer::is_read_early(std::uint64_t address) const {
 void Fixer::check_relocation(const Elf64_Rela& relocation) const {
   const std::uint64_t type = ELF64_R_TYPE(relocation.r_info);
   const bool has_symbol = ELF64_R_SYM(relocation.r_info) != 0;
-  if (type == relative_type(machine_) || is_for_threads(machine_, type)) return;
-  if (goes_by_symbol(machine_, type) && has_symbol) return;
+  if (type == architecture_.relative || contains(architecture_.for_threads, type)) return;
+  // These hold no address of the file itself, but for that of a symbol: the loader reads the
+  // symbol, so nothing in them changes but their place.
+  if (contains(architecture_.by_symbol, type) && has_symbol) return;
   throw Unsuitable{"it has relocations of the kind " + std::to_string(type)};
 }
 
@@ -331,7 +322,7 @@ void Fixer::sort_relocations() {
     if (!is_in_file(address) || is_read_early(address)) early.push_back(address);
   }
   if (!early.empty()) throw Unsuitable{"the loader reads what it has just relocated"};
-  const std::uint32_t relative = relative_type(machine_);
+  const std::uint32_t relative = architecture_.relative;
   for (const Elf64_Rela& relocation : read_relocations(elf_)) {
     check_relocation(relocation);
     const bool is_relative = ELF64_R_TYPE(relocation.r_info) == relative;
@@ -366,7 +357,7 @@ std::optional<Room> Fixer::room_behind(const Elf64_Phdr& segment) const {
   const std::uint64_t file_end = segment.p_offset + segment.p_filesz;
   const std::uint64_t address_end = segment.p_vaddr + segment.p_memsz;
   const std::uint64_t skip = (kWord - address_end % kWord) % kWord;
-  const std::uint64_t size = page_up(address_end) - address_end;
+  const std::uint64_t size = (kSmallestPage - address_end % kSmallestPage) % kSmallestPage;
   if (size <= skip || file_end + size > before_.size()) return std::nullopt;
   for (const Elf64_Phdr& other : headers_) {
     const bool in_file = other.p_filesz != 0 && other.p_offset < file_end + size &&
@@ -384,7 +375,12 @@ std::optional<Room> Fixer::room_behind(const Elf64_Phdr& segment) const {
 }
 
 void Fixer::place_code_and_table() {
-  const std::uint64_t code_size = self_relocation().size() + sizeof(SelfRelocation);
+  if (self_relocation(architecture_.elf).empty()) {
+    throw Unsuitable{"this pyram-image has no machine code for " +
+                     std::string(architecture_.machine)};
+  }
+  const std::uint64_t code_size =
+      self_relocation(architecture_.elf).size() + sizeof(SelfRelocation);
   const std::uint64_t table_size = table_.size() * kWord;
   // The relocations that go leave room, in the middle of nowhere: in no executable segment.
   const std::uint64_t kept_size = kept_.size() * sizeof(Elf64_Rela);
@@ -427,7 +423,7 @@ void Fixer::apply_relocations() {
     put(result_, offset, elf_.at<std::uint64_t>(offset) + base_);
   };
   for (const std::uint64_t address : read_packed_relocations(elf_)) add_base(address);
-  const std::uint32_t relative = relative_type(machine_);
+  const std::uint32_t relative = architecture_.relative;
   for (const Elf64_Rela& relocation : read_relocations(elf_)) {
     if (ELF64_R_TYPE(relocation.r_info) != relative ||
         !std::binary_search(words_.begin(), words_.end(), relocation.r_offset)) {
@@ -436,7 +432,7 @@ void Fixer::apply_relocations() {
     put(result_, elf_.file_offset(relocation.r_offset, kWord),
         base_ + static_cast<std::uint64_t>(relocation.r_addend));
   }
-  const std::uint32_t slot = slot_type(machine_);
+  const std::uint32_t slot = architecture_.slot;
   for (const Elf64_Rela& relocation : read_relocations(elf_, DT_JMPREL, DT_PLTRELSZ)) {
     if (ELF64_R_TYPE(relocation.r_info) == slot) add_base(relocation.r_offset);
   }
@@ -445,7 +441,7 @@ void Fixer::apply_relocations() {
 void Fixer::write_relocations() {
   const auto shifted = [&](Elf64_Rela relocation) {
     relocation.r_offset += base_;
-    if (ELF64_R_TYPE(relocation.r_info) == relative_type(machine_)) {
+    if (ELF64_R_TYPE(relocation.r_info) == architecture_.relative) {
       relocation.r_addend += static_cast<std::int64_t>(base_);
     }
     return relocation;
@@ -472,7 +468,7 @@ void Fixer::write_code_and_table() {
   for (std::size_t i = 0; i < table_.size(); ++i) {
     put(result_, table_room_.offset + i * kWord, table_[i]);
   }
-  const auto code = self_relocation();
+  const auto code = self_relocation(architecture_.elf);
   std::copy(code.begin(), code.end(),
             result_.begin() + static_cast<std::ptrdiff_t>(code_room_.offset));
   const std::uint64_t here = code_room_.address + code.size();
@@ -650,12 +646,14 @@ void Fixer::prove_tables(const ElfView& after) const {
 
 AddressSpan address_span(const ElfView& elf) {
   AddressSpan span{std::numeric_limits<std::uint64_t>::max(), 0};
+  const Architecture* const known = find_architecture(elf.header().e_machine);
+  const Architecture& architecture = known != nullptr ? *known : own_architecture();
   for (const Elf64_Phdr& header : elf.program_headers()) {
     if (header.p_type != PT_LOAD) continue;
     constexpr std::uint64_t kLargest = std::uint64_t{1} << 47;
-    span.begin = std::min(span.begin, page_down(header.p_vaddr));
-    span.end = std::max(
-        span.end, page_up(std::min(header.p_vaddr, kLargest) + std::min(header.p_memsz, kLargest)));
+    span.begin = std::min(span.begin, architecture.page_down(header.p_vaddr));
+    span.end = std::max(span.end, architecture.page_up(std::min(header.p_vaddr, kLargest) +
+                                                       std::min(header.p_memsz, kLargest)));
   }
   if (span.begin > span.end) return {};
   return span;
@@ -666,8 +664,8 @@ FixedAddress fix_address(std::vector<std::byte>& bytes, std::uint64_t address,
   if (address == 0 || address % kAddressUnit != 0) {
     throw Error(ExitCode::kFailed, "internal error: an address that is no multiple of 2 MiB");
   }
-  Fixer fixer(bytes, address, name);
   try {
+    Fixer fixer(bytes, address, name);
     const std::uint64_t count = fixer.fix();
     bytes = fixer.take_result();
     return {count, {}};

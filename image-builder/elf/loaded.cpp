@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "image-builder/elf/architecture.h"
 #include "image-builder/elf/edit.h"
 
 namespace pyram::builder {
@@ -17,17 +18,18 @@ LoadedElf::LoadedElf(const ElfView& elf, std::span<const std::byte> bytes, std::
             [](const Segment& a, const Segment& b) { return a.address < b.address; });
 
   for (const std::uint64_t address : read_packed_relocations(elf)) (void)add(address + bias, bias);
-  const std::uint32_t relative = relative_type(elf.header().e_machine);
+  const Architecture* const known = find_architecture(elf.header().e_machine);
+  const Architecture& architecture = known != nullptr ? *known : own_architecture();
   for (const Elf64_Rela& relocation : read_relocations(elf)) {
     const auto addend = static_cast<std::uint64_t>(relocation.r_addend);
-    set(relocation.r_offset + bias, ELF64_R_TYPE(relocation.r_info) == relative
+    set(relocation.r_offset + bias, ELF64_R_TYPE(relocation.r_info) == architecture.relative
                                         ? bias + addend
                                         : relocation.r_info * 31 + addend);
   }
-  const std::uint32_t slot = slot_type(elf.header().e_machine);
   for (const Elf64_Rela& relocation : read_relocations(elf, DT_JMPREL, DT_PLTRELSZ)) {
     // Until a function is called, its slot leads to the code that looks it up.
-    if (ELF64_R_TYPE(relocation.r_info) == slot) (void)add(relocation.r_offset + bias, bias);
+    if (ELF64_R_TYPE(relocation.r_info) == architecture.slot)
+      (void)add(relocation.r_offset + bias, bias);
   }
 }
 

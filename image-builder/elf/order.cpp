@@ -3,18 +3,19 @@
 #include <algorithm>
 #include <cstring>
 
+#include "image-builder/elf/architecture.h"
 #include "image-builder/elf/edit.h"
 #include "support/error.h"
 
 namespace pyram::builder {
 namespace {
 
-// Fewer pages than this that are less wanted than both neighbours stay with them: every run costs
-// the loader a system call and the kernel a mapping, at every start, and each such page costs a
-// cold start its decompression. Between pages that every start wants, and between those that only
-// some programs want. docs/image-format.md has the figures that they were chosen by.
-constexpr std::size_t kSmallestGap = 8;
-constexpr std::size_t kSmallestGapOfSome = 32;
+// Fewer bytes than this, of pages that are less wanted than both neighbours stay with them: every
+// run costs the loader a system call and the kernel a mapping, at every start, and each such page
+// costs a cold start its decompression. Between pages that every start wants, and between those
+// that only some programs want. docs/image-format.md has the figures that they were chosen by.
+constexpr std::uint64_t kSmallestGap = std::uint64_t{32} << 10;
+constexpr std::uint64_t kSmallestGapOfSome = std::uint64_t{128} << 10;
 
 // Pages of one segment that are used alike.
 struct Run {
@@ -29,25 +30,32 @@ struct Run {
 // The rank of each page of the old file.
 class Ranks {
  public:
-  Ranks(std::uint64_t file_size, std::size_t coldest)
-      : ranks_(page_up(file_size) / kPage, coldest) {}
+  Ranks(std::uint64_t file_size, std::size_t coldest, const Architecture& architecture)
+      : architecture_(architecture),
+        ranks_(architecture.page_up(file_size) / architecture.page, coldest) {}
   void want(std::uint64_t offset, std::uint64_t length, std::size_t rank) {
-    const std::uint64_t end = std::min(page_up(offset + length) / kPage, ranks_.size());
-    for (std::uint64_t page = offset / kPage; page < end; ++page) {
+    const std::uint64_t size = architecture_.page;
+    const std::uint64_t end =
+        std::min(architecture_.page_up(offset + length) / size, ranks_.size());
+    for (std::uint64_t page = offset / size; page < end; ++page) {
       ranks_[page] = std::min(ranks_[page], rank);
     }
   }
   [[nodiscard]] std::size_t of(std::uint64_t page) const { return ranks_[page]; }
+  [[nodiscard]] const Architecture& architecture() const { return architecture_; }
 
  private:
+  const Architecture& architecture_;
   std::vector<std::size_t> ranks_;
 };
 
 // A segment's pages as runs, small gaps closed.
 std::vector<Run> runs_of(const Elf64_Phdr& load, std::size_t index, const Ranks& ranks,
                          std::size_t coldest) {
-  const std::uint64_t first = load.p_offset / kPage;
-  const std::uint64_t end = page_up(load.p_offset + load.p_filesz) / kPage;
+  const Architecture& architecture = ranks.architecture();
+  const std::uint64_t size = architecture.page;
+  const std::uint64_t first = load.p_offset / size;
+  const std::uint64_t end = architecture.page_up(load.p_offset + load.p_filesz) / size;
   std::vector<std::size_t> rank;
   for (std::uint64_t page = first; page < end; ++page) rank.push_back(ranks.of(page));
   for (std::size_t cold = coldest; cold > 0; --cold) {
@@ -57,7 +65,7 @@ std::vector<Run> runs_of(const Elf64_Phdr& load, std::size_t index, const Ranks&
       const bool inside = i > 0 && next < rank.size();
       if (inside && rank[i] == cold && rank[i - 1] < cold && rank[next] < cold) {
         const std::size_t around = std::max(rank[i - 1], rank[next]);
-        if (next - i < (around == 0 ? kSmallestGap : kSmallestGapOfSome)) {
+        if ((next - i) * size < (around == 0 ? kSmallestGap : kSmallestGapOfSome)) {
           std::fill(rank.begin() + static_cast<std::ptrdiff_t>(i),
                     rank.begin() + static_cast<std::ptrdiff_t>(next), around);
         }
@@ -68,17 +76,18 @@ std::vector<Run> runs_of(const Elf64_Phdr& load, std::size_t index, const Ranks&
   std::vector<Run> result;
   for (std::size_t i = 0; i < rank.size(); ++i) {
     if (result.empty() || result.back().rank != rank[i]) {
-      result.push_back(
-          {index, (first + i) * kPage, 0, page_down(load.p_vaddr) + i * kPage, 0, rank[i]});
+      result.push_back({index, (first + i) * size, 0,
+                        architecture.page_down(load.p_vaddr) + i * size, 0, rank[i]});
     }
-    result.back().length += kPage;
+    result.back().length += size;
   }
   return result;
 }
 
 // Whether the file is built as this expects: whole pages, and nothing but the last segment ends in
 // memory that the file doesn't have.
-bool is_known_kind(const std::vector<Elf64_Phdr>& headers, std::uint64_t file_size) {
+bool is_known_kind(const std::vector<Elf64_Phdr>& headers, std::uint64_t file_size,
+                   const Architecture& architecture) {
   const Elf64_Phdr* last = nullptr;
   std::uint64_t held = 0;
   for (const Elf64_Phdr& header : headers) {
@@ -87,11 +96,12 @@ bool is_known_kind(const std::vector<Elf64_Phdr>& headers, std::uint64_t file_si
     if (header.p_vaddr > kHighest || header.p_memsz > kHighest) return false;
     if (header.p_filesz == 0 || header.p_filesz > header.p_memsz || header.p_offset > file_size ||
         header.p_filesz > file_size - header.p_offset ||
-        header.p_vaddr % kPage != header.p_offset % kPage) {
+        header.p_vaddr % architecture.page != header.p_offset % architecture.page) {
       return false;
     }
-    if (last != nullptr && (last->p_memsz != last->p_filesz ||
-                            page_up(last->p_vaddr + last->p_filesz) > page_down(header.p_vaddr))) {
+    if (last != nullptr &&
+        (last->p_memsz != last->p_filesz || architecture.page_up(last->p_vaddr + last->p_filesz) >
+                                                architecture.page_down(header.p_vaddr))) {
       return false;
     }
     last = &header;
@@ -101,7 +111,7 @@ bool is_known_kind(const std::vector<Elf64_Phdr>& headers, std::uint64_t file_si
   return last != nullptr && held <= file_size;
 }
 
-Elf64_Phdr piece_of(const Elf64_Phdr& load, const Run& run) {
+Elf64_Phdr piece_of(const Elf64_Phdr& load, const Run& run, const Architecture& architecture) {
   Elf64_Phdr piece = load;
   piece.p_vaddr = std::max(run.address, load.p_vaddr);
   piece.p_paddr = piece.p_vaddr;
@@ -111,19 +121,20 @@ Elf64_Phdr piece_of(const Elf64_Phdr& load, const Run& run) {
   piece.p_filesz = end - piece.p_vaddr;
   piece.p_memsz = piece.p_filesz;
   if (end == file_end) piece.p_memsz += load.p_memsz - load.p_filesz;
-  piece.p_align = kPage;
+  piece.p_align = architecture.page;
   return piece;
 }
 
 // The headers of the new file; nothing when one cannot be expressed.
 std::optional<std::vector<Elf64_Phdr>> new_headers(const std::vector<Elf64_Phdr>& headers,
-                                                   const std::vector<Run>& runs) {
+                                                   const std::vector<Run>& runs,
+                                                   const Architecture& architecture) {
   std::vector<Elf64_Phdr> result;
   for (std::size_t i = 0; i < headers.size(); ++i) {
     if (headers[i].p_type == PT_PHDR) continue;  // Where they are now is in no segment.
     if (headers[i].p_type == PT_LOAD) {
       for (const Run& run : runs) {
-        if (run.segment == i) result.push_back(piece_of(headers[i], run));
+        if (run.segment == i) result.push_back(piece_of(headers[i], run, architecture));
       }
       continue;
     }
@@ -201,10 +212,13 @@ std::optional<OrderedElf> order_pages(std::span<const std::byte> bytes,
                                       const std::string& name) {
   const ElfView view(bytes, name);
   const std::vector<Elf64_Phdr> headers = view.program_headers();
-  if (!is_known_kind(headers, bytes.size())) return std::nullopt;
+  const Architecture* const architecture = find_architecture(view.header().e_machine);
+  if (architecture == nullptr || !is_known_kind(headers, bytes.size(), *architecture)) {
+    return std::nullopt;
+  }
 
   const std::size_t coldest = uses.size();
-  Ranks ranks(bytes.size(), coldest);
+  Ranks ranks(bytes.size(), coldest, *architecture);
   for (std::size_t rank = 0; rank < uses.size(); ++rank) {
     for (const FileRange& range : uses[rank]) ranks.want(range.offset, range.length, rank);
   }
@@ -235,14 +249,14 @@ std::optional<OrderedElf> order_pages(std::span<const std::byte> bytes,
                    [](const Run* a, const Run* b) { return a->rank < b->rank; });
   const std::uint64_t table = runs.front().length;
   const std::size_t most_headers = headers.size() + runs.size();
-  std::uint64_t end = table + page_up(most_headers * sizeof(Elf64_Phdr));
+  std::uint64_t end = table + architecture->page_up(most_headers * sizeof(Elf64_Phdr));
   for (Run* run : order) {
     if (run == &runs.front()) continue;
     run->to = end;
     end += run->length;
   }
 
-  const auto fresh = new_headers(headers, runs);
+  const auto fresh = new_headers(headers, runs, *architecture);
   constexpr std::size_t kMostHeaders = 60000;  // e_phnum has 16 bits.
   if (!fresh || fresh->size() > kMostHeaders) return std::nullopt;
   OrderedElf result;

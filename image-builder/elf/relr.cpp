@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "image-builder/elf/architecture.h"
 #include "image-builder/elf/edit.h"
 #include "image-builder/elf/file.h"
 #include "image-builder/elf/loaded.h"
@@ -300,12 +301,12 @@ bool put_dynamic(std::vector<std::byte>& result, const ElfView& elf,
 
 RelrResult pack_relative_relocations(std::vector<std::byte>& bytes, const std::string& name) {
   const ElfView elf(bytes, name);
-  const std::uint16_t machine = elf.header().e_machine;
-  if (machine != EM_X86_64 && machine != EM_AARCH64) return {};
+  const Architecture* const architecture = find_architecture(elf.header().e_machine);
+  if (architecture == nullptr) return {};
   if (elf.dynamic_value(kDtRelr) || !elf.dynamic_value(DT_STRSZ)) return {};
 
   std::vector<std::byte> result = bytes;
-  const Parted parted = part_relocations(elf, relative_type(machine), result);
+  const Parted parted = part_relocations(elf, architecture->relative, result);
   const std::vector<std::uint64_t>& addresses = parted.addresses;
   if (addresses.size() < kFewestRelocations) return {};
   if (std::adjacent_find(addresses.begin(), addresses.end()) != addresses.end()) return {};

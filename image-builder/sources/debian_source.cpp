@@ -93,9 +93,7 @@ class PrivateApt {
     }
     fs::create_directories(lists_ / "partial");
     fs::create_directories(archives_ / "partial");
-    architecture_ = run_or_throw({{"dpkg", "--print-architecture"}, {}, {}}, ExitCode::kMissingTool,
-                                 "ask dpkg for the architecture");
-    architecture_.erase(std::min(architecture_.find('\n'), architecture_.size()));
+    architecture_ = request.architecture.empty() ? machine_architecture() : request.architecture;
     if (!fs::exists(kKeyring)) {
       throw Error(ExitCode::kMissingTool, std::string("cannot verify Debian's packages: ") +
                                               kKeyring +
@@ -197,6 +195,13 @@ class PrivateApt {
     command.environment->push_back("DEBIAN_FRONTEND=noninteractive");
     command.environment->push_back("APT_CONFIG=" + (root_ / "apt.conf").native());
     return command;
+  }
+
+  static std::string machine_architecture() {
+    std::string name = run_or_throw({{"dpkg", "--print-architecture"}, {}, {}},
+                                    ExitCode::kMissingTool, "ask dpkg for the architecture");
+    name.erase(std::min(name.find('\n'), name.size()));
+    return name;
   }
 
   static Error failed(std::string_view tried, const Outcome& outcome) {
@@ -385,7 +390,10 @@ std::vector<fs::path> multiarch_directories(const fs::path& prefix) {
 
 SourceTree fetch_debian(const DebianRequest& request, const fs::path& work, Progress& progress) {
   check_suite(request.suite);
-  const fs::path cache = request.cache.empty() ? work / "cache" : request.cache / request.suite;
+  // apt removes the lists of other architectures, so each has a cache of its own.
+  const std::string name =
+      request.suite + (request.architecture.empty() ? "" : "-" + request.architecture);
+  const fs::path cache = request.cache.empty() ? work / "cache" : request.cache / name;
   try {
     fs::create_directories(cache);
   } catch (const fs::filesystem_error& error) {

@@ -37,6 +37,7 @@ struct SourceTree {
 // What a `debian:` source takes, beside the suite.
 struct DebianRequest {
   std::string suite;
+  std::string architecture;           // As Debian calls it; empty: the machine's own.
   std::string mirror;                 // Empty: the machine's own, or deb.debian.org.
   std::vector<std::string> packages;  // Beside what every image has.
   std::filesystem::path cache;        // Where packages are kept; empty: nowhere.

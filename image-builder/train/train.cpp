@@ -21,6 +21,7 @@
 #include "image-builder/elf/file.h"
 #include "image-builder/elf/order.h"
 #include "image-builder/embedded.h"
+#include "image-builder/emulator.h"
 #include "support/child.h"
 #include "support/collector_defaults.h"
 #include "support/error.h"
@@ -238,6 +239,20 @@ bool is_in_packages(const std::string& path, const std::vector<std::string>& sit
                      [&](const std::string& site) { return path.starts_with(site + "/"); });
 }
 
+// Starts the interpreter of a mounted image. bin/pypy3 would start the loader, which an emulator
+// that isn't registered with the kernel doesn't take over: then we are in its place, and read it,
+// as a start does.
+std::vector<std::string> starting_words(const fs::path& mounted, const Architecture& architecture) {
+  const std::string interpreter = (mounted / layout::kInterpreter).native();
+  std::vector<std::string> words = emulator(architecture);
+  if (words.empty()) return {interpreter};
+  static_cast<void>(read_file(interpreter));
+  words.insert(words.end(),
+               {(mounted / layout::kLoader).native(), "--argv0", interpreter, "--library-path",
+                (mounted / layout::kLibraries).native(), (mounted / layout::kProgram).native()});
+  return words;
+}
+
 }  // namespace
 
 TrainingDirectory::TrainingDirectory(fs::path otherwise) : path_(std::move(otherwise)) {
@@ -277,7 +292,7 @@ std::vector<Training> standard_trainings(const fs::path& work) {
 }
 
 Recording record(const fs::path& image, const std::vector<Training>& trainings,
-                 const fs::path& work) {
+                 const Architecture& architecture, const fs::path& work) {
   const SameEveryTime same;
   const fs::path directory = work / kMountName;
   const fs::path file = work / kRecordName;
@@ -286,7 +301,7 @@ Recording record(const fs::path& image, const std::vector<Training>& trainings,
   for (const Training& training : trainings) {
     RecordingMount mount(image, directory, file);
     Command command;
-    command.arguments = {(directory / layout::kInterpreter).native()};
+    command.arguments = starting_words(directory, architecture);
     command.arguments.insert(command.arguments.end(), training.words.begin(), training.words.end());
     for (const std::vector<std::string>& environment : training_environments(training)) {
       command.environment = environment;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fusefs/image/hot_list.h"
+#include "image-builder/elf/architecture.h"
 #include "support/unique_fd.h"
 
 namespace pyram::builder {
@@ -47,14 +48,15 @@ void remove_training_directory() noexcept;
 // What the default image is trained on; scripts are written into `work`.
 [[nodiscard]] std::vector<Training> standard_trainings(const std::filesystem::path& work);
 
-// Mounts the image below `work` once for each training and runs it. The same image and programs
+// Mounts the image below `work` once for each training and runs it, through an emulator where the
+// image is for another processor. The same image and programs
 // give the same recording: they run without address randomisation, with a fixed hash seed, in an
 // environment of their own and on one processor. `work` is a TrainingDirectory's.
 // Throws Error: kNoFuse and kMissingTool where nothing can be mounted, kFailed when a program
 // fails.
 [[nodiscard]] Recording record(const std::filesystem::path& image,
                                const std::vector<Training>& trainings,
-                               const std::filesystem::path& work);
+                               const Architecture& architecture, const std::filesystem::path& work);
 
 // Lays out the pages of large ELF files in `tree` by what was read of them (elf/order.h), and has
 // the recording say the same of the new files. Returns their paths, relative to the tree.

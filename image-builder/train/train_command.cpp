@@ -29,11 +29,15 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   const auto sites = read_or_refuse(name, ExitCode::kBadImage, [&] {
     return manifest.at("python").at("sites").get<std::vector<std::string>>();
   });
+  const auto platform = read_or_refuse(name, ExitCode::kBadImage, [&] {
+    return manifest.at("python").at("platform").get<std::string>();  // "linux-x86_64"
+  });
+  const Architecture& architecture = architecture_named(platform.substr(platform.find('-') + 1));
   progress.phase("running " + quote(options.program.front()));
   const TrainingDirectory directory(scratch.directory);
   std::vector<Training> trainings = standard_trainings(directory.path());
   trainings.push_back({options.program.front(), options.program});
-  Recording recording = record(options.image, trainings, directory.path());
+  Recording recording = record(options.image, trainings, architecture, directory.path());
 
   progress.phase("unpacking the image");
   const fs::path tree = scratch.directory / "image";

@@ -2,11 +2,26 @@
 
 #include <nlohmann/json.hpp>
 
+#include "image-builder/elf/file.h"
 #include "image-builder/embedded.h"
+#include "image-builder/emulator.h"
 #include "support/error.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
+namespace {
+
+std::vector<std::string> emulator_of(const fs::path& loader) {
+  const Architecture* const architecture = find_architecture(read_elf_facts(loader).machine);
+  if (architecture == nullptr) {
+    throw Error(ExitCode::kBadSource, "cannot make an image of " + quote(loader.native()) +
+                                          ": it is for an unknown processor; use a PyPy for "
+                                          "x86-64 or AArch64");
+  }
+  return emulator(*architecture);
+}
+
+}  // namespace
 
 Starter through_loader(const fs::path& loader, const std::vector<fs::path>& library_directories,
                        const fs::path& program, const fs::path& shown_as) {
@@ -15,8 +30,10 @@ Starter through_loader(const fs::path& loader, const std::vector<fs::path>& libr
     if (!directories.empty()) directories.push_back(':');
     directories += directory.native();
   }
-  return {{loader.native(), "--argv0", shown_as.native(), "--library-path", directories,
-           program.native()}};
+  Starter starter{emulator_of(loader)};
+  starter.words.insert(starter.words.end(), {loader.native(), "--argv0", shown_as.native(),
+                                             "--library-path", directories, program.native()});
+  return starter;
 }
 
 Command python_command(const Starter& starter, const std::string& program,

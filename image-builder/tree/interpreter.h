@@ -14,7 +14,8 @@ struct Starter {
   std::vector<std::string> words;
 };
 
-// An interpreter that runs through a given loader with libraries from given directories only.
+// An interpreter that runs through a given loader with libraries from given directories only;
+// through an emulator where the loader is for another processor than this machine's.
 [[nodiscard]] Starter through_loader(const std::filesystem::path& loader,
                                      const std::vector<std::filesystem::path>& library_directories,
                                      const std::filesystem::path& program,

@@ -323,7 +323,13 @@ void take_licences(const SourceTree& source, Mover& mover, ImageTree& image) {
 
 void make_entry_points(ImageTree& image, const std::string& short_version) {
   const fs::path interpreter = image.tree / layout::kInterpreter;
-  const auto bytes = trampoline();
+  const auto bytes = trampoline(image.architecture->elf);
+  if (bytes.empty()) {
+    throw Error(ExitCode::kMissingTool,
+                "cannot make an image for " + std::string(image.architecture->debian) +
+                    ": this pyram-image was built without machine code for it; build it where " +
+                    std::string(image.architecture->machine) + "-linux-gnu-g++ is installed");
+  }
   fs::create_directories(interpreter.parent_path());
   write_file(interpreter, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   fs::permissions(interpreter, fs::perms(0755));
@@ -383,6 +389,9 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   image.tree = tree;
   const fs::path program = find_program_file(source);
   image.runtime = find_runtime(source, program);
+  if (const auto* known = find_architecture(read_elf_facts(program).machine)) {
+    image.architecture = known;
+  }
   const Starter before = through_loader(image.runtime.loader, image.runtime.library_directories,
                                         program, source.prefix / "bin/pypy3");
   const InterpreterFacts facts = ask(before, work);
@@ -453,6 +462,11 @@ void add_libraries(const SourceTree& source, ImageTree& image) {
 void complete(const SourceTree& source, ImageTree& image, const fs::path& work) {
   add_libraries(source, image);
   image.starter.words = {(image.tree / layout::kInterpreter).native()};
+  if (image.architecture != &own_architecture()) {
+    image.starter =
+        through_loader(image.tree / layout::kLoader, {image.tree / layout::kLibraries},
+                       image.tree / layout::kProgram, image.tree / layout::kInterpreter);
+  }
   image.facts = ask(image.starter, work);
   adapt_standard_library(image);
   adapt_certificates(image);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "image-builder/elf/architecture.h"
 #include "image-builder/sources/source.h"
 #include "image-builder/tree/interpreter.h"
 #include "image-builder/tree/strip_rules.h"
@@ -20,7 +21,8 @@ struct Runtime {
 };
 
 struct ImageTree {
-  std::filesystem::path tree;   // The image's root.
+  std::filesystem::path tree;                              // The image's root.
+  const Architecture* architecture = &own_architecture();  // That its programs are for.
   Runtime runtime;              // Where what is still missing comes from.
   RuleDirectories directories;  // The standard library and the packages, in the image.
   std::map<std::string, std::string> owners;  // Path in the image -> package name.
@@ -29,7 +31,8 @@ struct ImageTree {
   std::map<std::string, std::filesystem::path> machine_files;
   std::int64_t newest = 0;  // When the newest of the source's files was made, since 1970.
   // Set by complete():
-  Starter starter;                     // The image's own interpreter, by its own bin/pypy3.
+  // The image's own interpreter, by its own bin/pypy3; by its loader where that needs an emulator.
+  Starter starter;
   InterpreterFacts facts;              // What it says of itself in its new place.
   std::vector<std::string> libraries;  // Names of the libraries in lib/pyram.
 };

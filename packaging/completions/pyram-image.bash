@@ -19,6 +19,10 @@ _pyram_image() {
       __ltrim_colon_completions "$cur"
       return
       ;;
+    --arch)
+      mapfile -t COMPREPLY < <(compgen -W 'amd64 arm64' -- "$cur")
+      return
+      ;;
     -o | --output | --wheel | -r | --requirement | --rules | --train | --key | --sign | --script)
       _filedir
       return
