@@ -107,8 +107,9 @@ std::map<std::string, FoundLibrary> library_closure(const ClosureRequest& reques
   for (const fs::path& file : elf_files(request.tree)) {
     open.push_back({file, file.lexically_relative(request.tree).native()});
   }
+  const std::uint16_t machine = open.empty() ? 0 : machine_of(open.front().file);
   for (const std::string& name : request.optional) {
-    const auto library = find_in(request.directories, name);
+    const auto library = find_in(request.directories, name, machine);
     if (!library) continue;
     found.emplace(name, FoundLibrary{*library, "compiled wheels"});
     open.push_back({*library, name});
