@@ -37,6 +37,12 @@ Error cannot(const char* what, const fs::path& path) {
   return system_error(ExitCode::kCannotWrite, errno, what + quote(path.native()));
 }
 
+// What is wrong with the image, and with which of its files.
+Error of_file(const Error& error, const std::string& path) {
+  if (error.code() != ExitCode::kBadImage && error.code() != ExitCode::kVerification) return error;
+  return {error.code(), "cannot read " + quote(path) + ": " + error.what(), error.error_number()};
+}
+
 timespec time_of(const Attributes& attributes) {
   return {static_cast<time_t>(attributes.mtime), 0};
 }
@@ -70,38 +76,43 @@ class Planner {
   explicit Planner(const Image& image) : image_(image) {}
 
   Plan plan(const fs::path& root) {
-    make_directory(root, image_.root());
+    make_directory(root, image_.attributes(image_.root()));
     walk_tree(image_, [&](const TreeEntry& found) {
       if (found.is_repeated) {
-        throw Error(ExitCode::kBadImage, "the image " + quote(image_.name()) +
+        throw Error(ExitCode::kBadImage, "the image " + image_.name() +
                                              " is corrupt: the directory " + quote(found.path) +
                                              " lies in two places; copy or build it again");
       }
-      add(root / found.path, found.entry);
+      try {
+        add(root / found.path, found.entry);
+      } catch (const Error& error) {
+        throw of_file(error, found.path);
+      }
       return true;
     });
     return std::move(plan_);
   }
 
  private:
-  void make_directory(const fs::path& path, InodeRef inode) {
+  void make_directory(const fs::path& path, const Attributes& attributes) {
     if (::mkdir(path.c_str(), 0700) != 0) throw cannot("make the directory ", path);
-    plan_.directories.push_back({path, image_.attributes(inode)});
+    plan_.directories.push_back({path, attributes});
     plan_.bytes += kPage;
   }
 
   void add(const fs::path& path, const DirectoryEntry& entry) {
+    const Attributes attributes = image_.attributes(entry);
     if (S_ISDIR(entry.type)) {
-      make_directory(path, entry.inode);
+      make_directory(path, attributes);
     } else if (S_ISLNK(entry.type)) {
-      const timespec time = time_of(image_.attributes(entry.inode));
+      const timespec time = time_of(attributes);
       const timespec times[2] = {time, time};
       if (::symlink(image_.link_target(entry.inode).c_str(), path.c_str()) != 0 ||
           ::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
         throw cannot("make the link ", path);
       }
     } else if (S_ISREG(entry.type)) {
-      add_file({path, entry.inode, image_.attributes(entry.inode)});
+      add_file({path, entry.inode, attributes});
     }
   }
 
@@ -138,7 +149,11 @@ class Writer {
     if (::ftruncate(fd.get(), static_cast<off_t>(file.attributes.size)) != 0) {
       throw cannot("write ", file.path);
     }
-    write_content(fd.get(), file);
+    try {
+      write_content(fd.get(), file);
+    } catch (const Error& error) {
+      throw of_file(error, file.path.native());
+    }
     const timespec times[2] = {time_of(file.attributes), time_of(file.attributes)};
     if (::fchmod(fd.get(), file.attributes.mode & 0777) != 0 || ::futimens(fd.get(), times) != 0) {
       throw cannot("write ", file.path);
