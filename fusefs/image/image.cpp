@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <utility>
 
@@ -147,6 +148,15 @@ Attributes Image::attributes(InodeRef ref) const {
   return attributes;
 }
 
+Attributes Image::attributes(const DirectoryEntry& entry) const {
+  const Attributes found = attributes(entry.inode);
+  if ((found.mode & S_IFMT) != entry.type) {
+    throw_corrupt(quote(entry.name) +
+                  " is another kind of file in its directory than in its inode");
+  }
+  return found;
+}
+
 ListingCursor Image::listing_of(const Inode& directory) const {
   return {.place = MetadataCursor(*metadata_, superblock_.directory_table + directory.listing_block,
                                   directory.listing_offset),
@@ -251,6 +261,7 @@ std::optional<InodeRef> Image::parent(InodeRef ref) const {
 std::string Image::link_target(InodeRef ref) const {
   Inode link = inode(ref);
   if (!S_ISLNK(link.attributes.mode)) throw wrong_type(EINVAL, "not a symbolic link");
+  if (link.attributes.size >= PATH_MAX) throw_corrupt("a symbolic link is too long");
   std::string target(link.attributes.size, '\0');
   link.rest.read(std::as_writable_bytes(std::span(target)));
   return target;
@@ -277,7 +288,7 @@ Block Image::fragment_block(std::uint32_t index) const {
 }
 
 FileMap Image::file_map(InodeRef ref, std::uint64_t block) const {
-  Inode file = inode(ref);
+  const Inode file = inode(ref);
   if (S_ISDIR(file.attributes.mode)) throw wrong_type(EISDIR, "a directory");
   if (!S_ISREG(file.attributes.mode)) throw wrong_type(EINVAL, "not a regular file");
   FileMap map;
@@ -294,14 +305,31 @@ FileMap Image::file_map(InodeRef ref, std::uint64_t block) const {
     }
   }
   map.first = std::min(block, map.block_count) / kBlocksPerMap * kBlocksPerMap;
-  const std::uint64_t count = std::min(kBlocksPerMap, map.block_count - map.first);
-  map.blocks.reserve(count);
-  // Where a block lies is the sum of the sizes of those before it.
+  read_blocks(ref, file, map);
+  return map;
+}
+
+void Image::read_blocks(InodeRef ref, const Inode& file, FileMap& map) const {
+  const std::uint64_t end = std::min(map.first + kBlocksPerMap, map.block_count);
+  map.blocks.reserve(end - map.first);
+  // Where a block lies is the sum of the sizes of those before it: from the last known one on.
+  MetadataCursor list = file.rest;
   std::uint64_t position = file.first_block;
-  std::array<std::byte, 4096> raw;
-  for (std::uint64_t index = 0; index < map.first + count;) {
-    const std::uint64_t take = std::min<std::uint64_t>(raw.size() / 4, map.first + count - index);
-    file.rest.read(std::span(raw).first(take * 4));
+  std::uint64_t index = 0;
+  if (map.first > 0) {
+    if (const auto known = block_lists_->find(ref, map.first / kBlocksPerMap)) {
+      index = known->stretch * kBlocksPerMap;
+      list = MetadataCursor(*metadata_, known->place.list_block, known->place.list_offset);
+      position = known->place.position;
+    }
+  }
+  std::array<std::byte, kBlocksPerMap * 4> raw;
+  while (index < end) {
+    if (index > 0) {
+      block_lists_->add(ref, index / kBlocksPerMap, {list.block(), list.offset(), position});
+    }
+    const std::uint64_t take = std::min(kBlocksPerMap, end - index);
+    list.read(std::span(raw).first(take * 4));
     for (std::uint64_t i = 0; i < take; ++i, ++index) {
       const auto size_field = load_le<std::uint32_t>(raw, i * 4);
       const Block entry = block_at(position, size_field);
@@ -309,7 +337,6 @@ FileMap Image::file_map(InodeRef ref, std::uint64_t block) const {
       position += entry.stored_size;
     }
   }
-  return map;
 }
 
 std::size_t Image::read_block(const Block& block, std::span<std::byte> output) const {
@@ -366,6 +393,7 @@ std::optional<std::string> path_of(const Image& image, InodeRef inode) {
   if (inode == image.root()) return "/";
   // It is for a line of the log: an image with any number of entries is not searched for long.
   constexpr int kMostEntries = 100'000;
+  const MetadataLimit limit;
   std::optional<std::string> found;
   try {
     walk_tree(image, [&, seen = 0](const TreeEntry& visited) mutable {

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fusefs/image/block_list_index.h"
 #include "fusefs/image/image_file.h"
 #include "fusefs/image/inode.h"
 #include "fusefs/image/metadata.h"
@@ -62,6 +63,9 @@ class Image {
   [[nodiscard]] InodeRef root() const { return root_; }
 
   [[nodiscard]] Attributes attributes(InodeRef inode) const;
+  // Of what an entry of a directory leads to. An error, too, where the two say that it is another
+  // kind of file.
+  [[nodiscard]] Attributes attributes(const DirectoryEntry& entry) const;
 
   // Both: ENOTDIR where `directory` is none.
   [[nodiscard]] std::optional<DirectoryEntry> lookup(InodeRef directory,
@@ -73,7 +77,7 @@ class Image {
   // The directory that `directory` lies in; nothing where the image has no index of inodes.
   [[nodiscard]] std::optional<InodeRef> parent(InodeRef directory) const;
 
-  // EINVAL where `link` is none.
+  // EINVAL where `link` is none; an error, too, where it is longer than a path may be.
   [[nodiscard]] std::string link_target(InodeRef link) const;
 
   [[nodiscard]] bool has_xattrs() const { return xattr_count_ != 0; }
@@ -96,7 +100,10 @@ class Image {
   void forget_stored(const Block& block) const;
 
   // Gives back the memory of what is only kept for speed.
-  void forget_metadata() const { metadata_->clear(); }
+  void forget_metadata() const {
+    metadata_->clear();
+    block_lists_->clear();
+  }
 
  private:
   [[nodiscard]] Inode inode(InodeRef ref) const;
@@ -109,6 +116,8 @@ class Image {
                                            std::uint32_t entry_size) const;
   [[nodiscard]] std::uint32_t owner(std::uint32_t index) const;
   [[nodiscard]] Block block_at(std::uint64_t position, std::uint32_t size_field) const;
+  // Fills in the stretch that begins at map.first.
+  void read_blocks(InodeRef ref, const Inode& file, FileMap& map) const;
   [[nodiscard]] Block fragment_block(std::uint32_t index) const;
   void enter(std::string_view subdirectory);
   void read_owners();
@@ -124,6 +133,7 @@ class Image {
   InodeRef root_{};
   Decompress decompress_ = nullptr;
   std::unique_ptr<MetadataCache> metadata_;
+  const std::unique_ptr<BlockListIndex> block_lists_ = std::make_unique<BlockListIndex>();
   std::vector<std::uint32_t> owners_;
   std::uint64_t xattr_start_ = 0;
   std::uint32_t xattr_count_ = 0;

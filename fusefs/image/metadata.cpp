@@ -3,11 +3,31 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "fusefs/image/bytes.h"
 #include "support/error.h"
 
 namespace pyram {
+namespace {
+
+constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
+// Blocks that this thread may still have read (MetadataLimit).
+thread_local std::uint64_t blocks_left = kNoLimit;
+
+void count_block() {
+  if (blocks_left == 0) {
+    throw_corrupt("one request would have to go through more metadata than any sound file has");
+  }
+  if (blocks_left != kNoLimit) --blocks_left;
+}
+
+}  // namespace
+
+MetadataLimit::MetadataLimit(std::uint64_t most) noexcept
+    : outer_(std::exchange(blocks_left, most)) {}
+
+MetadataLimit::~MetadataLimit() { blocks_left = outer_; }
 
 void throw_corrupt(const std::string& what) {
   throw Error(ExitCode::kBadImage, "the image is corrupt: " + what + "; copy or build it again",
@@ -22,6 +42,7 @@ std::shared_ptr<const MetadataBlock> MetadataCache::get(std::uint64_t position) 
       return found->second->second;
     }
   }
+  count_block();
   // Two threads may load the same block at once: that costs less than waiting in the common case.
   std::shared_ptr<const MetadataBlock> block = load(position);
   const Lock lock(mutex_);

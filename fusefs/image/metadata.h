@@ -55,6 +55,23 @@ class MetadataCache {
   std::unordered_map<std::uint64_t, Recent::iterator> index_ PYRAM_GUARDED_BY(mutex_);
 };
 
+// While it lives, its thread may have kMost metadata blocks read and decompressed; asking for more
+// throws Error (EIO). So no image can have one request go through all of its metadata. Where
+// several live in a thread, the last one counts.
+class MetadataLimit {
+ public:
+  // 128 MiB of metadata: the block list of a file of 4 TiB with the usual block size.
+  static constexpr std::uint64_t kMost = 16384;
+
+  explicit MetadataLimit(std::uint64_t most = kMost) noexcept;
+  ~MetadataLimit();
+  MetadataLimit(const MetadataLimit&) = delete;
+  MetadataLimit& operator=(const MetadataLimit&) = delete;
+
+ private:
+  const std::uint64_t outer_;
+};
+
 // A place in the metadata that moves on as it is read. Not thread-safe; copies are independent.
 class MetadataCursor {
  public:
@@ -64,6 +81,10 @@ class MetadataCursor {
   // Both throw Error (kBadImage) at the end of what there is.
   void read(std::span<std::byte> output);
   void skip(std::uint64_t bytes);
+
+  // Where it is: a cursor that is made there reads the same.
+  [[nodiscard]] std::uint64_t block() const { return block_; }
+  [[nodiscard]] std::uint32_t offset() const { return offset_; }
 
   template <std::size_t N>
   [[nodiscard]] std::array<std::byte, N> read() {

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kPrefixes = {"user.", "trusted.", "security."};
 constexpr std::uint16_t kStoredElsewhere = 0x100;  // The value is a reference to where it lies.
-constexpr std::uint32_t kLongestValue = 65536;     // What Linux takes at most.
+constexpr std::uint32_t kMostAttributes = 65536;  // More than there is room for in a list of names.
+constexpr std::uint32_t kLongestValue = 65536;    // What Linux takes at most.
 
 }  // namespace
 
@@ -33,7 +34,9 @@ void Image::visit_xattrs(InodeRef ref, const XattrVisitor& visit) const {
   const auto place = load_le<std::uint64_t>(id, 0);
   MetadataCursor cursor(*metadata_, xattr_start_ + (place >> 16),
                         static_cast<std::uint32_t>(place & 0xffff));
-  for (std::uint32_t left = load_le<std::uint32_t>(id, 8); left > 0; --left) {
+  const auto count = load_le<std::uint32_t>(id, 8);
+  if (count > kMostAttributes) throw_corrupt("a file has too many attributes");
+  for (std::uint32_t left = count; left > 0; --left) {
     const auto entry = cursor.read<4>();
     const auto type = load_le<std::uint16_t>(entry, 0);
     std::string name(load_le<std::uint16_t>(entry, 2), '\0');

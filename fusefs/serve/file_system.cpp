@@ -49,6 +49,7 @@ struct Operations {
     FileSystem& fs = self(request);
     int error_number = EIO;
     try {
+      const MetadataLimit limit;
       action(fs, to_inode(fs.image_, node));
       return;
     } catch (const Error& error) {
@@ -84,10 +85,9 @@ struct Operations {
     return status;
   }
 
-  static fuse_entry_param entry_of(FileSystem& fs, InodeRef inode) {
+  static fuse_entry_param entry_of(FileSystem& fs, InodeRef inode, const Attributes& attributes) {
     fuse_entry_param entry{};
     entry.ino = to_node(fs.image_, inode);
-    const Attributes attributes = fs.image_.attributes(inode);
     entry.attr = status_of(fs, attributes);
     fs.filler_.note_inode(inode, attributes);
     entry.attr_timeout = kForever;
@@ -112,19 +112,16 @@ struct Operations {
   static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
     answer(request, parent, [&](FileSystem& fs, InodeRef directory) {
       const std::string_view wanted = name;
-      std::optional<InodeRef> found;
-      // Only an NFS server asks for these two, by node number.
-      if (wanted == ".") {
-        found = directory;
-      } else if (wanted == "..") {
-        found = fs.image_.parent(directory);
-      } else if (const auto entry = fs.image_.lookup(directory, wanted)) {
-        found = entry->inode;
-        if (fs.recorder_ != nullptr) fs.recorder_->note_name(directory, entry->name, *found);
-      }
       fuse_entry_param entry{};
       entry.entry_timeout = kForever;  // Node 0: the name does not exist, and never will.
-      if (found) entry = entry_of(fs, *found);
+      // Only an NFS server asks for these two, by node number.
+      if (wanted == "." || wanted == "..") {
+        const auto found = wanted == "." ? directory : fs.image_.parent(directory);
+        if (found) entry = entry_of(fs, *found, fs.image_.attributes(*found));
+      } else if (const auto found = fs.image_.lookup(directory, wanted)) {
+        if (fs.recorder_ != nullptr) fs.recorder_->note_name(directory, found->name, found->inode);
+        entry = entry_of(fs, found->inode, fs.image_.attributes(*found));
+      }
       fuse_reply_entry(request, &entry);
     });
   }
@@ -216,7 +213,7 @@ struct Operations {
     if constexpr (kPlus) {
       if (fs.recorder_ != nullptr) fs.recorder_->note_name(directory, found.name, found.inode);
       try {
-        return entry_of(fs, found.inode);
+        return entry_of(fs, found.inode, fs.image_.attributes(found));
       } catch (const Error&) {  // NOLINT(bugprone-empty-catch)
         // One damaged inode keeps nobody from the others. Who asks for it gets the error.
       }

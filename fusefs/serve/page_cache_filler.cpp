@@ -1,6 +1,7 @@
 #include "fusefs/serve/page_cache_filler.h"
 
 #include <exception>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,9 +35,10 @@ PageCacheFiller::PageCacheFiller(const Image& image, ExtentMapper& extents,
   };
   if (plan.whole_blocks) blocks_.emplace(extents, store);
   if (plan.prefetch == Prefetch::kNone) return;
-  const auto list = [&image, &log, all = plan.prefetch == Prefetch::kAll] {
+  const auto list = [&image, &log,
+                     all = plan.prefetch == Prefetch::kAll](const std::stop_token& stop) {
     try {
-      return all ? whole_image(image) : hot_groups(image);
+      return all ? whole_image(image, stop) : hot_groups(image);
     } catch (const std::exception& error) {
       log.error(error.what());  // The image works without it.
       return std::vector<HotGroup>();

@@ -118,8 +118,8 @@ void Prefetcher::start() {
   }
 }
 
-void Prefetcher::list_groups() {
-  std::vector<HotGroup> groups = list_();
+void Prefetcher::list_groups(const std::stop_token& stop) {
+  std::vector<HotGroup> groups = list_(stop);
   std::vector<std::size_t> first;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     if (groups[i].trigger.empty()) {
@@ -177,14 +177,14 @@ void Prefetcher::stop(std::function<void()> then) {
 
 void Prefetcher::work(const std::stop_token& stop) {
   try {
-    list_groups();
+    list_groups(stop);
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
     // As below; there are no groups then.
   }
   // No lower priority: a reader may be waiting for the very block that we decompress.
   while (const std::optional<std::size_t> group = next_group(stop)) {
     try {
-      fetch(plan(groups_[*group]), stop);
+      fetch(plan(groups_[*group], stop), stop);
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
       // Metadata that can't be read, no memory, or no thread: a program that reads the same is
       // told.
@@ -213,13 +213,14 @@ std::optional<std::size_t> Prefetcher::next_group(const std::stop_token& stop) {
   return group;
 }
 
-Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
+Prefetcher::Plan Prefetcher::plan(const HotGroup& group, const std::stop_token& stop) {
   Plan plan;
   const std::string* path = nullptr;  // Of the last file looked at, also when there was none.
   const File* file = nullptr;
   std::uint64_t bytes = 0;
   std::size_t steps = 0;
   for (const HotRange& range : group.ranges) {
+    if (stop.stop_requested()) return {};
     if (path == nullptr || *path != range.path) {
       path = &range.path;
       file = add_file(plan, range.path);
@@ -228,7 +229,7 @@ Prefetcher::Plan Prefetcher::plan(const HotGroup& group) {
     const std::uint64_t end = range.offset + range.length;
     for (std::uint64_t at = range.offset; at < end;) {
       // A list or a size that claims more than any image has.
-      if (++steps > kMostJobs) break;
+      if (++steps > kMostJobs || stop.stop_requested()) break;
       const Extent extent = extents_.extent_at(file->inode, at);
       if (extent.length == 0) break;
       const std::uint64_t extent_end = extent.file_offset + extent.length;
@@ -305,7 +306,7 @@ void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
   }
 }
 
-std::vector<HotGroup> whole_image(const Image& image) {
+std::vector<HotGroup> whole_image(const Image& image, const std::stop_token& stop) {
   struct File {
     std::uint64_t position;
     HotRange range;
@@ -313,12 +314,14 @@ std::vector<HotGroup> whole_image(const Image& image) {
   std::vector<File> files;
   std::set<InodeRef> known;  // A file with several names is fetched once.
   walk_tree(image, [&](const TreeEntry& found) {
+    if (stop.stop_requested()) return false;
     if (!S_ISREG(found.entry.type) || !known.insert(found.entry.inode).second) return true;
     const FileMap map = image.file_map(found.entry.inode, 0);
     const Block& first = map.blocks.empty() ? map.fragment : map.blocks.front();
     files.push_back({first.position, {0, map.file_size, found.path}});
     return true;
   });
+  if (stop.stop_requested()) return {};
   std::ranges::sort(files, {}, &File::position);
   std::vector<HotGroup> groups(1);
   for (File& file : files) groups[0].ranges.push_back(std::move(file.range));

@@ -34,7 +34,8 @@ namespace pyram {
 class Prefetcher {
  public:
   // What is to be fetched. Called once, in a thread of the prefetcher's; throws nothing.
-  using List = std::function<std::vector<HotGroup>()>;
+  // Told to stop, it returns soon, with whatever it has.
+  using List = std::function<std::vector<HotGroup>(const std::stop_token&)>;
 
   // Decompresses in `threads` threads. A process is forked here (lookup_helper.h); threads are
   // started by start(). The references, and what `store` uses, have to outlive the prefetcher.
@@ -89,14 +90,15 @@ class Prefetcher {
 
   void work(const std::stop_token& stop);
   // Reads the list of groups. After the mount answers, since programs wait for its first answer.
-  void list_groups();
+  void list_groups(const std::stop_token& stop);
   // REQUIRES: the groups are listed.
   void want(std::size_t group) PYRAM_REQUIRES(mutex_);
   // The group that waits for that file to be read, if one does. REQUIRES: as above.
   void want_behind(InodeRef trigger) PYRAM_REQUIRES(mutex_);
   // Waits for a group that is wanted; nothing when there will be none.
   [[nodiscard]] std::optional<std::size_t> next_group(const std::stop_token& stop);
-  [[nodiscard]] Plan plan(const HotGroup& group);
+  // Told to stop, it returns at once.
+  [[nodiscard]] Plan plan(const HotGroup& group, const std::stop_token& stop);
   // The file of that path, added; null when it is no file of the image.
   const File* add_file(Plan& plan, const std::string& path) const;
   // By all threads, and returns when all is fetched.
@@ -140,8 +142,8 @@ class Prefetcher {
 };
 
 // What is fetched when everything is wanted (--prefetch all): every file of the image in the order
-// in which the data lies there.
-[[nodiscard]] std::vector<HotGroup> whole_image(const Image& image);
+// in which the data lies there. Nothing once it is told to stop.
+[[nodiscard]] std::vector<HotGroup> whole_image(const Image& image, const std::stop_token& stop);
 
 // The hot list of the image, or nothing. Throws Error when there is a broken one.
 [[nodiscard]] std::vector<HotGroup> hot_groups(const Image& image);

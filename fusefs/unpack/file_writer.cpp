@@ -44,6 +44,17 @@ FileWriter::FileWriter(const Image& image, const Plan& plan)
       fragment_(image.superblock().block_size) {}
 
 void FileWriter::write(int fd, const PlannedFile& file, std::uint64_t begin, std::uint64_t end) {
+  try {
+    write_content(fd, file, begin, end);
+  } catch (const Error& error) {
+    throw of_file(error, file.path);
+  }
+  const Times times(file.attributes);
+  if (::futimens(fd, times.values) != 0) throw plan_.cannot("write ", file.path);
+}
+
+void FileWriter::write_content(int fd, const PlannedFile& file, std::uint64_t begin,
+                               std::uint64_t end) {
   std::optional<FileMap> map;
   for (std::uint64_t done = begin; done < end;) {
     if (!map || !covers(*map, done)) {
@@ -55,8 +66,6 @@ void FileWriter::write(int fd, const PlannedFile& file, std::uint64_t begin, std
     }
     done += extent.length;
   }
-  const Times times(file.attributes);
-  if (::futimens(fd, times.values) != 0) throw plan_.cannot("write ", file.path);
 }
 
 void FileWriter::write_whole(const PlannedFile& file) {

@@ -32,6 +32,7 @@ class FileWriter {
   void write_whole(const PlannedFile& file);
 
  private:
+  void write_content(int fd, const PlannedFile& file, std::uint64_t begin, std::uint64_t end);
   [[nodiscard]] std::span<const std::byte> block_of(const Extent& extent);
 
   const Image& image_;

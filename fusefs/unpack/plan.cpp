@@ -28,7 +28,11 @@ class Planner {
                                              " is corrupt: the directory " + quote(found.path) +
                                              " lies in two places; copy or build it again");
       }
-      add(found.path, found.entry);
+      try {
+        add(found.path, found.entry);
+      } catch (const Error& error) {
+        throw of_file(error, found.path);
+      }
       return true;
     });
     return std::move(plan_);
@@ -49,8 +53,7 @@ class Planner {
     plan_.bytes += kPage;
   }
 
-  void make_directory(const std::string& path, InodeRef inode) {
-    const Attributes attributes = image_.attributes(inode);
+  void make_directory(const std::string& path, const Attributes& attributes) {
     if (::mkdirat(plan_.root_fd.get(), path.c_str(), mode_of(attributes)) != 0) {
       throw plan_.cannot("make the directory ", path);
     }
@@ -58,8 +61,8 @@ class Planner {
     plan_.bytes += kPage;
   }
 
-  void make_link(const std::string& path, InodeRef inode) {
-    const Times times(image_.attributes(inode));
+  void make_link(const std::string& path, InodeRef inode, const Attributes& attributes) {
+    const Times times(attributes);
     const int root = plan_.root_fd.get();
     if (::symlinkat(image_.link_target(inode).c_str(), root, path.c_str()) != 0 ||
         ::utimensat(root, path.c_str(), times.values, AT_SYMLINK_NOFOLLOW) != 0) {
@@ -68,12 +71,13 @@ class Planner {
   }
 
   void add(const std::string& path, const DirectoryEntry& entry) {
+    const Attributes attributes = image_.attributes(entry);
     if (S_ISDIR(entry.type)) {
-      make_directory(path, entry.inode);
+      make_directory(path, attributes);
     } else if (S_ISLNK(entry.type)) {
-      make_link(path, entry.inode);
+      make_link(path, entry.inode, attributes);
     } else if (S_ISREG(entry.type)) {
-      add_file({path, entry.inode, image_.attributes(entry.inode)});
+      add_file({path, entry.inode, attributes});
     }
   }
 
@@ -104,6 +108,11 @@ Error Plan::cannot(const char* what, const std::string& path) const {
   const int error = errno;
   return system_error(ExitCode::kCannotWrite, error,
                       what + quote(path.empty() ? root.native() : (root / path).native()));
+}
+
+Error of_file(const Error& error, const std::string& path) {
+  if (error.code() != ExitCode::kBadImage && error.code() != ExitCode::kVerification) return error;
+  return {error.code(), "cannot read " + quote(path) + ": " + error.what(), error.error_number()};
 }
 
 Plan plan_tree(const Image& image, const fs::path& root) { return Planner(image, root).plan(); }

@@ -52,6 +52,9 @@ struct Plan {
 // Error (kCannotWrite).
 void finish_tree(const Plan& plan);
 
+// The same error, with the path in the image where something is wrong with the image.
+[[nodiscard]] Error of_file(const Error& error, const std::string& path);
+
 // The file's time, twice, as utimensat() takes it.
 struct Times {
   explicit Times(const Attributes& attributes);

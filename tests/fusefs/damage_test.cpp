@@ -2,16 +2,21 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <set>
 #include <string>
 
+#include "support/exit_code.h"
 #include "support/io.h"
+#include "support/process.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/image.h"
@@ -138,4 +143,51 @@ TEST_CASE("of a directory that is damaged in the middle what comes before is lis
   ::closedir(listing);
   CHECK(names.contains("file 39"));
   CHECK_FALSE(names.contains("file 41"));
+}
+
+TEST_CASE("a symbolic link that is longer than a path may be is an error, and is counted") {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "tree");
+  // One behind the other in the table of inodes: so there are bytes for a longer one.
+  for (const char* name : {"a", "b", "c"}) {
+    fs::create_symlink(std::string(4000, *name), directory / ("tree/" + std::string(name)));
+  }
+  const fs::path image = make_image(directory / "tree", directory / "image", {"-noI"});
+  const std::size_t target = pyram::read_file(image).find(std::string(4000, 'a'));
+  REQUIRE(target != std::string::npos);
+  const std::uint32_t size = 5000;
+  replace(image, target - sizeof size, {reinterpret_cast<const char*>(&size), sizeof size});
+  const Mount mount(image);
+  std::array<char, 8192> text{};
+  CHECK(::readlink((mount / "a").c_str(), text.data(), text.size()) < 0);
+  CHECK(errno == EIO);
+  CHECK(mount.count("errors") == 1);
+  CHECK(::readlink((mount / "b").c_str(), text.data(), text.size()) == 4000);
+}
+
+TEST_CASE("a file that is another kind in its directory than in its inode is named") {
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  const std::size_t name = pyram::read_file(image).rfind("file 25");
+  REQUIRE(name != std::string::npos);
+  // Before the name come two bytes of its length, and two of the type: 1 is a directory.
+  replace(image, name - 4, {'\1', '\0'});
+  fs::create_directory(directory / "mount");
+  const pid_t daemon =
+      pyram::test::serve_in_foreground(image, directory / "mount", directory / "log");
+  CHECK(names_in(directory / "mount/directory").size() == kFiles + 2);
+  CHECK(error_of_stat(directory / "mount/directory/file 25") == EIO);
+  CHECK(pyram::read_file(directory / "mount/directory/file 24") == "file 24");
+  REQUIRE(::kill(daemon, SIGTERM) == 0);
+  REQUIRE(::waitpid(daemon, nullptr, 0) == daemon);
+  const std::string log = pyram::read_file(directory / "log");
+  INFO(log);
+  CHECK(log.find("'/directory'") != std::string::npos);
+  CHECK(log.find("'file 25'") != std::string::npos);
+  const pyram::Outcome outcome =
+      pyram::run({.arguments = {pyram::test::program("pyram-mount"), "--extract", image.native(),
+                                (directory / "out").native()}});
+  INFO(outcome.errors);
+  CHECK(outcome.status == static_cast<int>(pyram::ExitCode::kBadImage));
+  CHECK(outcome.errors.find("'directory/file 25'") != std::string::npos);
 }
