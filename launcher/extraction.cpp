@@ -63,15 +63,9 @@ void link_into_place(const ImagePlace& place, const std::string& target) {
   }
 }
 
-// Returns when what a start reads is there; the rest follows. What was abandoned is unpacked as a
-// whole: then an error of the image is seen by who waits, in place of being met again behind each
-// start.
+// All of it: why not the hot files first is in docs/launcher.md, "Unpacking".
 void unpack(std::vector<std::string> command, const std::string& image, const std::string& target) {
-  if (is_abandoned(target)) {
-    remove_tree(target);
-  } else {
-    command.emplace_back("--hot-first");
-  }
+  if (is_abandoned(target)) remove_tree(target);
   command.insert(command.end(), {"--", image, target});
   start_daemon(command);
 }
