@@ -1,9 +1,13 @@
 #include "fusefs/image/hot_list.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <charconv>
 
+#include "fusefs/image/image.h"
 #include "support/error.h"
+#include "support/image_layout.h"
 
 namespace pyram {
 namespace {
@@ -52,6 +56,12 @@ std::vector<HotGroup> parse_hot_list(std::string_view text) {
 std::string format_hot_range(const HotRange& range) {
   return std::to_string(range.offset) + " " + std::to_string(range.length) + " " + range.path +
          "\n";
+}
+
+std::vector<HotGroup> hot_groups(const Image& image) {
+  const auto list = find_path(image, layout::kHotList);
+  if (!list || !S_ISREG(image.attributes(*list).mode)) return {};
+  return parse_hot_list(read_image_file(image, *list, kHotListLimit));
 }
 
 }  // namespace pyram

@@ -13,6 +13,8 @@
 
 namespace pyram {
 
+class Image;
+
 inline constexpr std::string_view kHotListHeader = "pyram hot list 1\n";
 // What anyone reads of a hot list at most, in bytes.
 inline constexpr std::uint64_t kHotListLimit = std::uint64_t{4} << 20;
@@ -30,6 +32,9 @@ struct HotGroup {
 
 // Throws Error (kBadImage) when `text` is no hot list.
 [[nodiscard]] std::vector<HotGroup> parse_hot_list(std::string_view text);
+
+// The hot list of an image; empty where it has none. Throws Error when it has a broken one.
+[[nodiscard]] std::vector<HotGroup> hot_groups(const Image& image);
 
 // One line, with its end.
 [[nodiscard]] std::string format_hot_range(const HotRange& range);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fusefs/serve/file_system.h"
+#include "fusefs/serve/whole_image.h"
 
 namespace pyram {
 namespace {

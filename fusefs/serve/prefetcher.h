@@ -141,11 +141,4 @@ class Prefetcher {
   BackgroundThread thread_;  // Last: it ends before what it uses.
 };
 
-// What is fetched when everything is wanted (--prefetch all): every file of the image in the order
-// in which the data lies there. Nothing once it is told to stop.
-[[nodiscard]] std::vector<HotGroup> whole_image(const Image& image, const std::stop_token& stop);
-
-// The hot list of the image, or nothing. Throws Error when there is a broken one.
-[[nodiscard]] std::vector<HotGroup> hot_groups(const Image& image);
-
 }  // namespace pyram

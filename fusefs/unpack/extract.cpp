@@ -3,13 +3,13 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -21,6 +21,7 @@
 #include "fusefs/unpack/parallel_writer.h"
 #include "fusefs/unpack/plan.h"
 #include "support/error.h"
+#include "support/exact_modes.h"
 #include "support/image_layout.h"
 #include "support/memory_groups.h"
 #include "support/unique_fd.h"
@@ -83,22 +84,11 @@ class PartialTree {
   fs::path path_;
 };
 
-unsigned threads_of(const Extraction& extraction) {
-  return extraction.threads != 0 ? extraction.threads : threads_of_machine();
-}
-
-void write_all(const Image& image, const Extraction& extraction, const Plan& plan) {
-  std::vector<const PlannedFile*> files;
-  for (const PlannedFile& file : plan.files) files.push_back(&file);
-  write_files(image, plan, threads_of(extraction), files);
-}
-
 // What any start reads; empty where the image has no hot list.
 std::unordered_set<std::string> hot_paths(const Image& image) {
   std::unordered_set<std::string> paths;
-  const auto list = find_path(image, layout::kHotList);
-  if (!list) return paths;
-  const auto groups = parse_hot_list(read_image_file(image, *list, kHotListLimit));
+  const std::vector<HotGroup> groups = hot_groups(image);
+  if (groups.empty()) return paths;
   for (const HotRange& range : groups.front().ranges) paths.insert(range.path);
   return paths;
 }
@@ -137,53 +127,65 @@ UniqueFd mark_unfinished(const Plan& plan) {
   return mark;
 }
 
-// Files and directories get the permissions that we give them. Of the whole process.
-class NoUmask {
+// An image whose tree stands, without its files, under the name that it has until it is in its
+// place.
+class Unpacking {
  public:
-  NoUmask() : before_(::umask(0)) {}
-  NoUmask(const NoUmask&) = delete;
-  NoUmask& operator=(const NoUmask&) = delete;
-  ~NoUmask() { ::umask(before_); }
+  explicit Unpacking(const Extraction& extraction)
+      : threads_(extraction.threads != 0 ? extraction.threads : threads_of_machine()),
+        image_(Image::open(extraction.image, extraction.offset, extraction.verify)),
+        tree_(extraction.directory),
+        plan_(plan_tree(*image_, tree_.path())) {
+    check_room(tree_.path(), plan_.bytes, extraction.reserve);
+  }
+
+  [[nodiscard]] const Image& image() const { return *image_; }
+  [[nodiscard]] const Plan& plan() const { return plan_; }
+  [[nodiscard]] unsigned threads() const { return threads_; }
+
+  void write(std::span<const PlannedFile* const> files) const {
+    write_files(*image_, plan_, threads_, files);
+  }
+  void write_all() const {
+    std::vector<const PlannedFile*> files;
+    for (const PlannedFile& file : plan_.files) files.push_back(&file);
+    write(files);
+  }
+  void put_in_place() {
+    finish_tree(plan_);
+    tree_.put_in_place();
+  }
 
  private:
-  mode_t before_;
+  const ExactModes exact_modes_;
+  const unsigned threads_;
+  const std::unique_ptr<Image> image_;
+  PartialTree tree_;
+  const Plan plan_;
 };
 
 }  // namespace
 
 void extract_image(const Extraction& extraction) {
-  const std::unique_ptr<Image> image =
-      Image::open(extraction.image, extraction.offset, extraction.verify);
-  const NoUmask no_umask;
-  PartialTree tree(extraction.directory);
-  const Plan plan = plan_tree(*image, tree.path());
-  check_room(tree.path(), plan.bytes, extraction.reserve);
-  write_all(*image, extraction, plan);
-  finish_tree(plan);
-  tree.put_in_place();
+  Unpacking unpacking(extraction);
+  unpacking.write_all();
+  unpacking.put_in_place();
 }
 
 void extract_hot_first(const Extraction& extraction, const std::function<void()>& usable) {
-  const std::unique_ptr<Image> image =
-      Image::open(extraction.image, extraction.offset, extraction.verify);
-  const NoUmask no_umask;
-  PartialTree tree(extraction.directory);
-  const Plan plan = plan_tree(*image, tree.path());
-  check_room(tree.path(), plan.bytes, extraction.reserve);
-  const Halves halves = divide(*image, plan);
+  Unpacking unpacking(extraction);
+  const Plan& plan = unpacking.plan();
+  const Halves halves = divide(unpacking.image(), plan);
   if (halves.later.empty() || !LazyFiles::can_be_had(plan, halves.later.size())) {
-    write_all(*image, extraction, plan);
-    finish_tree(plan);
-    tree.put_in_place();
+    unpacking.write_all();
+    unpacking.put_in_place();
     usable();
     return;
   }
-  const unsigned threads = threads_of(extraction);
-  LazyFiles lazy(*image, plan, threads, halves.later);
-  write_files(*image, plan, threads, halves.first);
+  LazyFiles lazy(unpacking.image(), plan, unpacking.threads(), halves.later);
+  unpacking.write(halves.first);
   const UniqueFd mark = mark_unfinished(plan);
-  finish_tree(plan);
-  tree.put_in_place();
+  unpacking.put_in_place();
   usable();
   lazy.fill([&] { ::unlinkat(plan.root_fd.get(), layout::kUnfinished, 0); });
 }

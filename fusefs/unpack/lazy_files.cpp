@@ -92,10 +92,11 @@ LazyFiles::LazyFiles(const Image& image, const Plan& plan, unsigned threads,
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   for (std::size_t i = 0; i < files.size(); ++i) files_[i].planned = files[i];
   const std::size_t rows = (files_.size() + kCreatedInARow - 1) / kCreatedInARow;
-  run_in_parallel(image, plan, threads, rows, [&](FileWriter&, std::size_t row) {
+  const Work create_row = [&](std::size_t row) {
     const std::size_t end = std::min((row + 1) * kCreatedInARow, files_.size());
     for (std::size_t i = row * kCreatedInARow; i < end; ++i) create(files_[i]);
-  });
+  };
+  run_in_parallel(threads, rows, [&] { return create_row; });
 }
 
 void LazyFiles::create(File& file) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <thread>
 #include <utility>
 
@@ -44,15 +45,14 @@ unsigned threads_of_machine() {
   return std::clamp(std::thread::hardware_concurrency(), 1U, kMost);
 }
 
-void run_in_parallel(const Image& image, const Plan& plan, unsigned threads, std::size_t count,
-                     const std::function<void(FileWriter&, std::size_t)>& work) {
+void run_in_parallel(unsigned threads, std::size_t count, const std::function<Work()>& make_work) {
   std::atomic<std::size_t> next{0};
   Mutex mutex;  // Guards failure.
   std::exception_ptr failure;
   const auto run = [&] {
     try {
-      FileWriter writer(image, plan);
-      for (std::size_t i = next++; i < count; i = next++) work(writer, i);
+      const Work work = make_work();
+      for (std::size_t i = next++; i < count; i = next++) work(i);
     } catch (...) {
       const Lock lock(mutex);
       if (!failure) failure = std::current_exception();
@@ -90,8 +90,12 @@ void write_files(const Image& image, const Plan& plan, unsigned threads,
     jobs.push_back(
         {.small = std::span(small).subspan(i, std::min(kSmallInARow, small.size() - i))});
   }
-  run_in_parallel(image, plan, threads, jobs.size(),
-                  [&](FileWriter& writer, std::size_t i) { run(jobs[i], writer); });
+  run_in_parallel(threads, jobs.size(), [&]() -> Work {
+    // One writer for each thread.
+    return [&, writer = std::make_shared<FileWriter>(image, plan)](std::size_t i) {
+      run(jobs[i], *writer);
+    };
+  });
 }
 
 }  // namespace pyram

@@ -13,11 +13,11 @@ namespace pyram {
 // As many as the machine has processors, at most 8.
 [[nodiscard]] unsigned threads_of_machine();
 
-// Calls `work` with each number below `count`, once, from `threads` threads, each of which has a
-// writer of its own. Returns when all is done. Throws again what `work` threw first; the rest is
-// then left out.
-void run_in_parallel(const Image& image, const Plan& plan, unsigned threads, std::size_t count,
-                     const std::function<void(FileWriter&, std::size_t)>& work);
+// Calls `work` with each number below `count`, once, from `threads` threads; `threads` times it is
+// asked for, by the thread that then calls it. Returns when all is done. Throws again what was
+// thrown first; the rest is then left out.
+using Work = std::function<void(std::size_t)>;
+void run_in_parallel(unsigned threads, std::size_t count, const std::function<Work()>& make_work);
 
 // Writes new files of the plan. A large one is written by several threads. Throws Error: kBadImage,
 // kVerification, kCannotWrite.

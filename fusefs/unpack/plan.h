@@ -29,7 +29,7 @@ struct PlannedHardLink {
   std::string added;
 };
 
-// What is to be in a tree. Movable. All but errors() is only read by those who write files.
+// What is to be in a tree. Movable; threads that write files share it.
 struct Plan {
   std::filesystem::path root;
   UniqueFd root_fd;

@@ -15,7 +15,7 @@
 
 #include "fusefs/image/block_list_index.h"
 #include "fusefs/image/image.h"
-#include "fusefs/serve/prefetcher.h"
+#include "fusefs/serve/whole_image.h"
 #include "support/error.h"
 #include "support/unique_fd.h"
 #include "tests/support/catch.h"

@@ -17,7 +17,6 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -148,13 +147,6 @@ int fail_one_after_another(const Action& action) {
 }
 
 // What can't be compressed.
-std::string noise(std::size_t size) {
-  std::mt19937 random(1);
-  std::string bytes(size, '\0');
-  for (char& byte : bytes) byte = static_cast<char>(random());
-  return bytes;
-}
-
 int error_of(long result) { return result < 0 ? errno : 0; }
 
 }  // namespace

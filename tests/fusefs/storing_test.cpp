@@ -6,7 +6,6 @@
 #include <chrono>
 #include <filesystem>
 #include <future>
-#include <random>
 #include <span>
 #include <string>
 #include <thread>
@@ -26,18 +25,12 @@
 
 namespace fs = std::filesystem;
 using pyram::test::Mount;
+using pyram::test::noise;
 
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kBlock = 128 << 10;  // mksquashfs's own choice.
-
-std::string noise(std::size_t size, unsigned seed) {
-  std::mt19937 random(seed);
-  std::string bytes(size, '\0');
-  for (char& byte : bytes) byte = static_cast<char>(random());
-  return bytes;
-}
 
 void wait_until_stored(const Mount& mount, std::uint64_t bytes) {
   while (mount.count("stored_bytes") < bytes) {

@@ -6,7 +6,6 @@
 #include <csignal>
 #include <filesystem>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -26,16 +25,10 @@
 namespace fs = std::filesystem;
 using pyram::Child;
 using pyram::Image;
+using pyram::test::noise;
 using pyram::test::TemporaryDirectory;
 
 namespace {
-
-std::string noise(std::size_t size, unsigned seed) {
-  std::mt19937 random(seed);
-  std::string bytes(size, '\0');
-  for (char& byte : bytes) byte = static_cast<char>(random());
-  return bytes;
-}
 
 constexpr unsigned kFiles = 20;
 

@@ -253,6 +253,6 @@ TEST_CASE("a cold start reads little of our programs") {
   check_count("pyram, cold: pages read of it", launcher);
   check_count("pyram-mount, cold: pages read of it", daemon);
   // Whatever the disk's read-ahead.
-  constexpr std::uint64_t kMostBytes = 1'300'000;
+  constexpr std::uint64_t kMostBytes = 1'200'000;
   CHECK((launcher + daemon) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) <= kMostBytes);
 }

@@ -1,6 +1,7 @@
 #include "tests/support/image.h"
 
 #include <algorithm>
+#include <random>
 
 #include "support/process.h"
 #include "tests/support/catch.h"
@@ -21,6 +22,13 @@ std::filesystem::path make_image(const std::filesystem::path& tree,
   INFO("mksquashfs says: " << outcome.errors);
   REQUIRE(outcome.status == 0);
   return image;
+}
+
+std::string noise(std::size_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::string bytes(size, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
 }
 
 }  // namespace pyram::test

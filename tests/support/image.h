@@ -1,6 +1,7 @@
 // Making small images for tests.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -12,5 +13,8 @@ namespace pyram::test {
 std::filesystem::path make_image(const std::filesystem::path& tree,
                                  const std::filesystem::path& image,
                                  std::vector<std::string> options = {});
+
+// Bytes that no compressor makes smaller; the same for the same seed.
+[[nodiscard]] std::string noise(std::size_t size, unsigned seed = 1);
 
 }  // namespace pyram::test
