@@ -1,8 +1,10 @@
 # shellcheck shell=bash disable=SC2154,SC2016,SC2046
 # Fresh Debian roots for tests of packages. Sourced; needs root.
 #
-#   make_root SUITE   sets `root` to a new root of Debian 12 (bookworm) or 13 (trixie), as
-#                     debootstrap's minbase makes it, with /proc, /dev and name resolution
+#   unpack_root SUITE sets `root` to a new root of Debian 11 (bullseye), 12 (bookworm) or 13 (trixie),
+#                     as debootstrap's minbase makes it
+#   mount_in_root     mounts /proc, /dev and /run in it
+#   make_root SUITE   both, and a user, name resolution and this machine's network; not for bullseye
 #   in_root CMD...    runs CMD in it as root, with a clean environment
 #   as_user CMD...    the same as the plain user `user` (uid 61234)
 #   remove_root       unmounts and removes it
@@ -37,6 +39,20 @@ libraries_of() {
   fi
 }
 
+# What debootstrap makes of SUITE, with everything a test installs later, which then needs no network.
+fill_root() {
+  local suite=$1 directory=$2
+  if [ "$suite" = bullseye ]; then
+    debootstrap --variant=minbase --include=libjemalloc2,faketime "$suite" "$directory" "$(mirror)"
+    return
+  fi
+  debootstrap --variant=minbase "$suite" "$directory" "$(mirror)" &&
+    cp /etc/resolv.conf "$directory/etc/" &&
+    chroot "$directory" apt-get -q update &&
+    chroot "$directory" apt-get -qy install --download-only fuse3 squashfs-tools \
+      debian-archive-keyring ca-certificates $(libraries_of "$suite")
+}
+
 # Two tests may want the same root at once.
 cached_root() {
   local suite=$1 archive=$cache/$1.tar directory
@@ -45,28 +61,26 @@ cached_root() {
     flock 9
     [ -f "$archive" ] && exit 0
     directory=$(mktemp -d "$cache/$suite.XXXXXX")
-    if debootstrap --variant=minbase "$suite" "$directory" "$(mirror)" >"$directory.log" 2>&1 &&
-      cp /etc/resolv.conf "$directory/etc/" &&
-      chroot "$directory" apt-get -q update >>"$directory.log" 2>&1 &&
-      # Kept for the installations in the tests, which then need no network.
-      chroot "$directory" apt-get -qy install --download-only fuse3 squashfs-tools \
-        debian-archive-keyring ca-certificates $(libraries_of "$suite") >>"$directory.log" 2>&1 &&
-      tar -C "$directory" -cf "$archive.part" .; then
+    if fill_root "$suite" "$directory" >"$directory.log" 2>&1 && tar -C "$directory" -cf "$archive.part" .; then
       mv "$archive.part" "$archive"
-      rm -rf "$directory" "$directory.log"
     else
       tail -5 "$directory.log"
-      rm -rf "$directory" "$directory.log" "$archive.part"
-      exit 1
     fi
+    rm -rf --one-file-system "$directory" "$directory.log" "$archive.part"
+    [ -f "$archive" ]
   ) 9>"$archive.lock"
 }
 
-make_root() {
+# A new root of SUITE as debootstrap made it.
+unpack_root() {
   cached_root "$1" || skip "debootstrap could not make a root of $1 (see above)"
   root=$(mktemp -d "$cache/test-$1.XXXXXX")
   tar -C "$root" -xf "$cache/$1.tar"
   chmod 755 "$root"
+}
+
+make_root() {
+  unpack_root "$1"
   mount_in_root
   use_machines_network
   chroot "$root" useradd -K UID_MAX=65000 --uid 61234 --create-home --shell /bin/bash user
