@@ -17,6 +17,7 @@
 #include "launcher/preload.h"
 #include "launcher/settings.h"
 #include "launcher/system.h"
+#include "launcher/virtual_environment.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 
@@ -25,10 +26,15 @@ namespace {
 using namespace pyram;
 using namespace pyram::launcher;
 
-int start(const CommandLine& command_line, const Executable& self) {
+int start(const CommandLine& command_line, Executable self) {
   const Settings settings = read_settings();
   std::optional<std::string_view> wanted = command_line.image;
   if (!wanted && settings.image) wanted = *settings.image;
+  const auto environment = find_virtual_environment(self.called_as);
+  if (environment) {
+    self.home = environment->home;
+    if (!wanted && !environment->image.empty()) wanted = environment->image;
+  }
   const ChosenImage image = find_image(wanted, self);
   if (command_line.action == Action::kDoctor) return examine(image, settings, self);
   const Root root = provide_root(image, settings, self);

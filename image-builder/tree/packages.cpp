@@ -74,7 +74,7 @@ std::vector<std::string> environment() {
 // The directory for what is added: the last one that the source has, else the interpreter's own.
 std::string site_for_packages(ImageTree& image) {
   if (image.directories.sites.empty()) {
-    image.directories.sites.push_back(image.facts.site_for_new.lexically_relative(image.tree));
+    image.directories.sites.push_back(image.facts.site_in_image.lexically_relative(image.tree));
   }
   return image.directories.sites.back();
 }

@@ -154,7 +154,7 @@ TEST_CASE("a build that fails leaves nothing and says why on one line") {
   }
   SECTION("a broken library") {
     const fs::path prefix = small_pypy(directory);
-    for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "lib/pyram")) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "libexec/pyram")) {
       if (entry.path().filename().native().starts_with("libexpat")) {
         fs::copy_file(entry.path(), prefix / "lib/broken.so");
       }

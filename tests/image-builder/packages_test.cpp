@@ -51,12 +51,13 @@ fs::path unpacked_image() {
   static const TemporaryDirectory directory;
   const fs::path tree = directory / "pypy";
   if (!fs::exists(tree)) {
-    pyram::run_or_throw({{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(),
-                          default_image().native(), "bin", "lib", "share/python-wheels",
-                          "share/doc", "share/common-licenses", ".pyram/manifest.json"},
-                         {},
-                         {}},
-                        ExitCode::kFailed, "unpack the default image");
+    pyram::run_or_throw(
+        {{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(), default_image().native(),
+          "bin", "lib", "libexec", "local", "share/python-wheels", "share/doc",
+          "share/common-licenses", ".pyram/manifest.json"},
+         {},
+         {}},
+        ExitCode::kFailed, "unpack the default image");
   }
   return tree;
 }

@@ -110,7 +110,7 @@ TEST_CASE("a SquashFS without an interpreter is one line") {
     const Outcome outcome =
         scene.start(Who::kSelf, {"--image", scene.path("empty.sqfs"), "x"}, {variable});
     check_one_line(outcome, "empty.sqfs");
-    CHECK(outcome.errors.find("no lib/") != std::string::npos);
+    CHECK(outcome.errors.find("no libexec/") != std::string::npos);
   }
   CHECK(scene.mounts().empty());
 }
