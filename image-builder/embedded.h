@@ -26,6 +26,7 @@ namespace pyram::builder {
 [[nodiscard]] std::string_view index_program();
 [[nodiscard]] std::string_view repack_wheel_program();
 [[nodiscard]] std::string_view install_packages_program();
+[[nodiscard]] std::string_view check_extensions_program();
 [[nodiscard]] std::string_view train_django_program();
 [[nodiscard]] std::string_view train_pymysql_program();
 
