@@ -33,6 +33,7 @@ PYRAM_EMBED(certificate_stores, PYRAM_BUILDER_SOURCE "/python/certificate_stores
 PYRAM_EMBED(certifi_where, PYRAM_BUILDER_SOURCE "/python/certifi_where.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
 PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
+PYRAM_EMBED(check_extensions, PYRAM_BUILDER_SOURCE "/python/check_extensions.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
 PYRAM_EMBED(train_pymysql, PYRAM_BUILDER_SOURCE "/python/train_pymysql.py");
 
@@ -103,6 +104,10 @@ std::string_view repack_wheel_program() {
 
 std::string_view install_packages_program() {
   return between(pyram_embedded_install_packages, pyram_embedded_install_packages_end);
+}
+
+std::string_view check_extensions_program() {
+  return between(pyram_embedded_check_extensions, pyram_embedded_check_extensions_end);
 }
 
 std::string_view train_django_program() {

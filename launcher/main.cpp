@@ -46,12 +46,18 @@ int start(const CommandLine& command_line, Executable self) {
   const std::string called_as =
       command_line.image ? root.path + '/' + layout::kInterpreter : self.called_as;
   set_collector(settings.memory);
+  int error = 0;
   if (command_line.action == Action::kRunAndIntroduce) {
-    const int status = run_interpreter(root.path, called_as, command_line.interpreter_arguments);
-    print_line(STDOUT_FILENO, kIntroduction);
-    return status;
+    const InterpreterEnd end =
+        run_interpreter(root.path, called_as, command_line.interpreter_arguments);
+    if (end.error == 0) {
+      print_line(STDOUT_FILENO, kIntroduction);
+      return end.status;
+    }
+    error = end.error;
+  } else {
+    error = become_interpreter(root.path, called_as, command_line.interpreter_arguments);
   }
-  const int error = become_interpreter(root.path, called_as, command_line.interpreter_arguments);
   throw system_error(ExitCode::kLauncherFailed, error,
                      "start the interpreter of " + quote(image.path));
 }

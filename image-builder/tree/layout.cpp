@@ -189,6 +189,7 @@ std::string startup_text(const ImageTree& image) {
   for (const auto& [mark, value] : {std::pair<std::string_view, std::string>{"@VERSION@", version},
                                     {"@STDLIB@", image.directories.stdlib},
                                     {"@INDEX@", layout::kModuleIndex},
+                                    {"@UNPACKED@", layout::kUnpacked},
                                     {"@DELTAS@", layout::kBytecodeDeltas}}) {
     text.replace(text.find(mark), mark.size(), value);
   }
