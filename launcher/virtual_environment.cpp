@@ -1,13 +1,18 @@
 #include "launcher/virtual_environment.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
-#include "support/io.h"
+#include <algorithm>
+#include <array>
+
+#include "support/unique_fd.h"
 
 namespace pyram::launcher {
 namespace {
 
 constexpr std::string_view kBlank = " \t\r";
+constexpr std::size_t kLongest = 16384;  // In bytes; what tools write has some hundred.
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t first = text.find_first_not_of(kBlank);
@@ -43,7 +48,11 @@ std::optional<VirtualEnvironment> find_virtual_environment(const std::string& pr
   const std::string directory = parent_of(program);
   for (const std::string& place : {directory, parent_of(directory)}) {
     const std::string file = place + "/pyvenv.cfg";
-    if (::access(file.c_str(), R_OK) == 0) return parse(read_file(file));
+    const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) continue;
+    std::array<char, kLongest> text;
+    const ssize_t size = ::read(fd.get(), text.data(), text.size());
+    if (size > 0) return parse({text.data(), static_cast<std::size_t>(size)});
   }
   return std::nullopt;
 }

@@ -22,8 +22,8 @@ inline constexpr char kProgram[] = "libexec/pyram/pypy3";
 inline constexpr char kLibraries[] = "libexec/pyram";
 
 // kLibraries to the loader: where the program lies. ROOT itself would be taken apart at each ':'
-// and
-// ';' in it. What LD_LIBRARY_PATH has comes behind it, as the option takes the variable's place.
+// and ';' in it. What LD_LIBRARY_PATH has comes behind it, as the option takes the variable's
+// place.
 inline constexpr char kLibraryPath[] = "$ORIGIN";
 
 // Pyram's own metadata.
