@@ -44,8 +44,11 @@ sigset_t lease_signals() {
   return signals;
 }
 
+// The signal goes to the process. Without F_SETOWN it would go to the thread that takes the lease,
+// and nowhere once that has ended.
 bool take_lease(int fd) noexcept {
-  return ::fcntl(fd, F_SETSIG, lease_signal()) == 0 && ::fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+  return ::fcntl(fd, F_SETSIG, lease_signal()) == 0 && ::fcntl(fd, F_SETOWN, ::getpid()) == 0 &&
+         ::fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
 }
 
 bool has_leases(int directory) {

@@ -35,10 +35,10 @@ constexpr unsigned kFiles = 20;
 std::string name_of(unsigned n) { return "file" + std::to_string(n); }
 
 // Files of noise, in a tree that has a hot list with the first of them.
-fs::path make_tree(const TemporaryDirectory& directory, std::size_t size) {
+fs::path make_tree(const TemporaryDirectory& directory, std::size_t size, unsigned count = kFiles) {
   fs::path tree = directory / "tree";
   fs::create_directories(tree / pyram::layout::kMetadata);
-  for (unsigned n = 0; n < kFiles; ++n) pyram::write_file(tree / name_of(n), noise(size, n));
+  for (unsigned n = 0; n < count; ++n) pyram::write_file(tree / name_of(n), noise(size, n));
   pyram::write_file(tree / pyram::layout::kHotList,
                     "pyram hot list 1\n0 4096 " + name_of(0) + "\n");
   return tree;
@@ -46,9 +46,9 @@ fs::path make_tree(const TemporaryDirectory& directory, std::size_t size) {
 
 // The files of an image, planned and not yet written.
 struct Scene {
-  explicit Scene(const TemporaryDirectory& directory, std::size_t size)
-      : image(
-            Image::open(pyram::test::make_image(make_tree(directory, size), directory / "image"))),
+  explicit Scene(const TemporaryDirectory& directory, std::size_t size, unsigned count = kFiles)
+      : image(Image::open(
+            pyram::test::make_image(make_tree(directory, size, count), directory / "image"))),
         plan(pyram::plan_tree(*image, directory / "unpacked")) {
     for (const pyram::PlannedFile& file : plan.files) files.push_back(&file);
   }
@@ -93,6 +93,25 @@ TEST_CASE("who opens a file before it has its content waits for it") {
   for (unsigned n = 0; n < kFiles; ++n) {
     CHECK(pyram::read_file(scene.plan.root / name_of(n)) == noise(300'000, n));
   }
+}
+
+// A signal to a thread that has ended is lost; the kernel takes the lease away after a while, and
+// the program that waits gets a file without its content.
+TEST_CASE("the process is told of who waits, whichever of its threads took the lease") {
+  const TemporaryDirectory directory;
+  const Scene scene(directory, 100, 3000);
+  Child unpacker = Child::fork("unpack", [&] {
+    const pyram::LazyFiles lazy(*scene.image, scene.plan, 4, scene.files);
+    std::size_t leases = 0;
+    std::size_t ours = 0;
+    for (int fd = 0; fd < 4000; ++fd) {
+      if (::fcntl(fd, F_GETLEASE) != F_WRLCK) continue;
+      ++leases;
+      if (::fcntl(fd, F_GETOWN) == ::getpid()) ++ours;
+    }
+    return leases == scene.files.size() && ours == leases ? 0 : 1;
+  });
+  CHECK(unpacker.wait() == 0);
 }
 
 TEST_CASE("an unpacking process that is killed is replaced") {
