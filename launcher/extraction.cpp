@@ -63,9 +63,15 @@ void link_into_place(const ImagePlace& place, const std::string& target) {
   }
 }
 
-// All of it: why not the hot files first is in docs/launcher.md, "Unpacking".
+// Returns when what a start reads is there; the rest follows. What was abandoned is unpacked as a
+// whole: then an error of the image is seen by who waits, in place of being met again behind each
+// start.
 void unpack(std::vector<std::string> command, const std::string& image, const std::string& target) {
-  if (is_abandoned(target)) remove_tree(target);
+  if (is_abandoned(target)) {
+    remove_tree(target);
+  } else {
+    command.emplace_back("--hot-first");
+  }
   command.insert(command.end(), {"--", image, target});
   start_daemon(command);
 }
