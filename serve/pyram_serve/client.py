@@ -11,8 +11,9 @@ import time
 
 # A rate is requests per second of the worker's processor time: it tells how far its code is compiled, however
 # busy the machine is.
-WINDOW = 3.0  # Seconds of that for one measured rate: long enough for noise not to matter ...
-RISE = 1.05  # ... and for the rate to rise by this factor while there is much left to compile.
+WINDOW = 3.0  # Seconds of that for one measured rate.
+PATIENCE = 3  # The rate rises no longer when so many windows in a row bring nothing better ...
+RISE = 1.05  # ... than this times the best before. PyPy has plateaus in between.
 BATCH = 10  # Requests between two looks at the clock.
 
 
@@ -82,8 +83,8 @@ def processor_time():
 def rounds(plan, end):
     """Asks on and on until the rate rises no longer, or the time is over. How many, and the rate of each
     window."""
-    total, rates = 0, []
-    while plan.requests and time.monotonic() < end:
+    total, rates, best, since_best = 0, [], 0.0, 0
+    while plan.requests and since_best < PATIENCE and time.monotonic() < end:
         start, before = processor_time(), total
         while processor_time() < start + WINDOW and time.monotonic() < end:
             for _ in range(BATCH):
@@ -92,8 +93,8 @@ def rounds(plan, end):
         used = processor_time() - start
         if used > 0:
             rates.append((total - before) / used)
-        if len(rates) > 1 and rates[-1] < rates[-2] * RISE:
-            break
+            since_best = 0 if rates[-1] > best * RISE else since_best + 1
+            best = max(best, rates[-1])
     return total, rates
 
 

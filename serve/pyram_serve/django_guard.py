@@ -32,37 +32,59 @@ def request_headers(host):
     return [("Host", host or "localhost"), *headers]
 
 
+def _refuse(execute, sql, params, many, context):
+    from django.db import OperationalError
+    raise OperationalError("this database could not be reached when the warm-up began")
+
+
+def _reachable(alias, unreachable):
+    """Whether a transaction can be begun. A database that isn't reachable once is left alone, and nothing is
+    done in it either: what a page without it answers is warmed up all the same."""
+    from django.db import connections
+    if alias in unreachable:
+        return False
+    try:
+        connections[alias].ensure_connection()
+    except Exception:
+        unreachable.add(alias)
+        return False
+    return True
+
+
 @contextlib.contextmanager
-def _rolled_back():
+def _rolled_back(unreachable):
     from django.db import connections, transaction
     with contextlib.ExitStack() as stack:
-        blocks = []
+        begun = []
         for alias in connections:
+            if not _reachable(alias, unreachable):
+                stack.enter_context(connections[alias].execute_wrapper(_refuse))
+                continue
             block = transaction.atomic(using=alias)
             block._from_testcase = True  # Within it, a view may ask for a durable one.
             stack.enter_context(block)
-            blocks.append(alias)
+            begun.append(alias)
         try:
             yield
         finally:
-            for alias in blocks:
+            for alias in begun:
                 transaction.set_rollback(True, using=alias)
 
 
-def _guard(function):
+def _guard(function, unreachable):
     @functools.wraps(function)
     def guarded(*arguments, **named):
-        with _rolled_back():
+        with _rolled_back(unreachable):
             return function(*arguments, **named)
     return guarded
 
 
-def _guard_view(make_view_atomic):
+def _guard_view(make_view_atomic, unreachable):
     @functools.wraps(make_view_atomic)
     def guarded(handler, view):
         from inspect import iscoroutinefunction
         made = make_view_atomic(handler, view)
-        return made if iscoroutinefunction(made) else _guard(made)
+        return made if iscoroutinefunction(made) else _guard(made, unreachable)
     return guarded
 
 
@@ -88,8 +110,9 @@ def guarded(asgi):
     from django.core.handlers.base import BaseHandler
     from django.db import connections
     store = _session_store()
-    patches = [(BaseHandler, "make_view_atomic", _guard_view(BaseHandler.make_view_atomic)) if asgi
-               else (BaseHandler, "get_response", _guard(BaseHandler.get_response)),
+    unreachable = set()
+    patches = [(BaseHandler, "make_view_atomic", _guard_view(BaseHandler.make_view_atomic, unreachable)) if asgi
+               else (BaseHandler, "get_response", _guard(BaseHandler.get_response, unreachable)),
                (settings, "EMAIL_BACKEND", "django.core.mail.backends.locmem.EmailBackend")]
     if store is not None:
         patches.append((store, "save", lambda self, must_create=False: None))
@@ -104,7 +127,6 @@ def guarded(asgi):
             if hasattr(mail, "outbox"):
                 del mail.outbox
             connections.close_all()
-            _forget_threads()
 
 
 def _restore(where, name, value, own):
@@ -113,11 +135,3 @@ def _restore(where, name, value, own):
     else:
         delattr(where, name)  # It was inherited.
 
-
-def _forget_threads():
-    """asgiref keeps a thread for plain functions, which a forked worker would wait for without having it."""
-    module = sys.modules.get("asgiref.sync")
-    executor = getattr(getattr(module, "SyncToAsync", None), "single_thread_executor", None)
-    if executor is not None:
-        executor.shutdown(wait=True)
-        module.SyncToAsync.single_thread_executor = type(executor)(max_workers=1)

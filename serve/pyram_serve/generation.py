@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-from . import machine, rehearsal, urls
+from . import image, machine, rehearsal, urls
 
 
 class Channel:
@@ -83,8 +83,9 @@ def asgi_worker():
              "install gunicorn 25 or later, or uvicorn")
 
 
-def make_classes():
-    """gunicorn's application and arbiter, as they are here. A function, as gunicorn is to be imported late."""
+def make_classes(named=None):
+    """gunicorn's application and arbiter, as they are here; `named` is the application where the command line
+    has none. A function, as gunicorn is to be imported late."""
     from gunicorn.app.wsgiapp import WSGIApplication
     from gunicorn.arbiter import Arbiter
 
@@ -97,6 +98,8 @@ def make_classes():
                     "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None}
             if not os.environ.get("WEB_CONCURRENCY"):
                 ours["workers"] = workers
+            if named:
+                ours["wsgi_app"] = named
             for name, value in ours.items():
                 if name in self.cfg.settings:
                     self.cfg.set(name, value)
@@ -164,6 +167,9 @@ class Start:
         for path in (app.cfg.pythonpath or "").split(","):
             if path and os.path.abspath(path) not in sys.path:
                 sys.path.insert(0, os.path.abspath(path))
+        if self.options.app:
+            image.prepare(self.options.app)  # Before the working directory, which gunicorn takes.
+            image.use_static_files(self.options.app, self.options)
         application = app.wsgi()
         self.asgi = is_asgi(application)
         if self.asgi and app.cfg.worker_class_str in ("sync", "gthread"):
@@ -213,7 +219,7 @@ def run(channel, options, arguments, descriptors, seconds, skipped):
     keeper = os.getppid()
     asker = rehearsal.Client(channel) if seconds > 0 else None
     try:
-        application_class, arbiter_class = make_classes()
+        application_class, arbiter_class = make_classes(options.app and options.app["application"])
     except ImportError as error:
         print("pyram_serve: gunicorn is needed, and cannot be imported: %s" % error, file=sys.stderr)
         return 1

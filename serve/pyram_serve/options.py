@@ -2,6 +2,7 @@
 
 USAGE = """\
 usage: python -m pyram_serve [OPTIONS] [GUNICORN'S OPTIONS] [MODULE:CALLABLE]
+       python -m pyram_serve manage [DJANGO'S COMMAND]     in an app's image
 
 Serves a WSGI or ASGI application by gunicorn. The application is loaded once, warmed up by requests to
 itself, and only then are the workers forked. SIGHUP (or SIGUSR2) makes a new, warm generation of it while
@@ -31,6 +32,7 @@ class Options:
         self.warm_up_timeout = 5.0
         self.ready_path = "/-/ready"
         self.static = []
+        self.app = None  # What the image says of itself, see image.py. Not of the command line.
 
 
 def _seconds(name, text):
@@ -58,7 +60,7 @@ def _take(own, name, value):
 def parse(words):
     """Our Options and the words that are gunicorn's. No Options when the help was asked for."""
     own, rest = Options(), []
-    known = {"--" + name.replace("_", "-") for name in vars(own)}
+    known = {"--" + name.replace("_", "-") for name in vars(own) if name != "app"}
     words = list(words)
     while words:
         word = words.pop(0)

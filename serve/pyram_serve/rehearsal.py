@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
 
@@ -101,15 +102,26 @@ def kept_signals():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+def shorter(record):
+    """An exception of the warm-up's is one line: the client says what becomes of its request."""
+    if record.exc_info:
+        error = record.exc_info[1]
+        record.msg, record.args = "%s: %s: %s", (record.getMessage(), type(error).__name__, error)
+        record.exc_info = None
+    return True
+
+
 @contextlib.contextmanager
-def silent(log):
-    """The warm-up's requests are in no access log."""
+def less_said(log):
+    """The warm-up's requests are in no access log, and its errors have no tracebacks."""
     drop = lambda record: False  # noqa: E731
     log.access_log.addFilter(drop)
+    log.error_log.addFilter(shorter)
     try:
         yield
     finally:
         log.access_log.removeFilter(drop)
+        log.error_log.removeFilter(shorter)
 
 
 def listeners(cfg, log, directory, several):
@@ -130,7 +142,17 @@ def run_worker(app, cfg, log, asgi, path, sockets):
         os.close(descriptor)
 
 
+def forget_threads():
+    """asgiref keeps a thread for plain functions, which a forked worker would wait for without having it."""
+    module = sys.modules.get("asgiref.sync")
+    executor = getattr(getattr(module, "SyncToAsync", None), "single_thread_executor", None)
+    if executor is not None:
+        executor.shutdown(wait=True)
+        module.SyncToAsync.single_thread_executor = type(executor)(max_workers=1)
+
+
 def clear_up(log):
+    forget_threads()
     alive = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if alive:
         log.warning("the application has threads, which workers will not have: %s", ", ".join(sorted(alive)))
@@ -151,7 +173,7 @@ def rehearse(asker, arbiter, options, requests, seconds, asgi):
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})
         pyram_serve._warming = True
         try:
-            with silent(log), django_guard.guarded(asgi):
+            with less_said(log), django_guard.guarded(asgi):
                 run_worker(arbiter.app, cfg, log, asgi, path, sockets)
         finally:
             pyram_serve._warming = False

@@ -43,6 +43,7 @@ def application(environ, start_response):
 
 ASGI = """\
 import os
+from asgiref.sync import sync_to_async
 import pyram_serve
 state = {"before": 0, "started": 0}
 async def application(scope, receive, send):
@@ -54,6 +55,7 @@ async def application(scope, receive, send):
             if message["type"] == "lifespan.shutdown":
                 return
     state["before"] += pyram_serve.warming()
+    await sync_to_async(os.getpid)()  # In a thread that asgiref keeps, and no worker inherits.
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"asgi|%d|%d" % (state["before"], state["started"])})
 """
@@ -286,6 +288,21 @@ class Django(Case):
 
     def test_wsgi_leaves_no_trace(self):
         self.check_traces("wsgi")
+
+    def test_pages_without_the_database_are_warm_while_it_cannot_be_reached(self):
+        self.write("site_app.py", DJANGO % {"kind": "wsgi"} + """
+def plain(request):
+    global before
+    before += pyram_serve.warming()
+    return HttpResponse(str(before))
+urlpatterns.append(path("plain", plain))
+""")
+        self.start("-w", "1", urls="/\n/plain\n", SESSIONS=self.directory, MAILS=self.directory,
+                   DATABASE=self.file("nowhere/db"))
+        self.ready()
+        self.assertGreater(int(self.fields("/plain", Host="www.example.org", **{"X-Forwarded-Proto": "https"})[0]), 20)
+        self.assertIn("warm-up: GET / answered 500; it is left out", self.said())
+        self.stop()
 
     def test_asgi_leaves_no_trace(self):
         self.check_traces("asgi")
