@@ -21,10 +21,15 @@ class Hung(Exception):
     """A request that was not answered in time, as its only argument says it."""
 
 
+class Alone(Exception):
+    """The process that was asked is gone."""
+
+
 class Plan:
     """What to ask of whom."""
 
     def __init__(self, order):
+        self.parent = os.getppid()
         self.address = order["address"]
         self.most = order["seconds"]
         self.timeout = order["timeout"]
@@ -51,6 +56,8 @@ def ask(plan, request):
         except TimeoutError:
             raise Hung("%s %s" % request) from None
         except OSError:
+            if os.getppid() != plan.parent:
+                raise Alone from None
             return 0
     words = first.split(b" ", 2)
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
@@ -117,7 +124,7 @@ def run(orders, report):
         text = b"".join(iter(lambda: orders.recv(1 << 16), b""))
         if text:
             work(Plan(json.loads(text)), report)
-    except OSError:
-        pass  # The parent is gone.
+    except (OSError, Alone):
+        pass
     finally:
         os._exit(0)

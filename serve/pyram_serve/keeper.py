@@ -24,7 +24,10 @@ FIRST_INHERITED = 3  # The first descriptor of systemd's.
 
 
 def say(text):
-    os.write(2, ("pyram_serve: %s\n" % " ".join(text.split())).encode("utf-8", "replace"))
+    try:
+        os.write(2, ("pyram_serve: %s\n" % " ".join(text.split())).encode("utf-8", "replace"))
+    except OSError:
+        pass  # Nobody listens any more; the service goes on.
 
 
 class Generation:
@@ -175,7 +178,10 @@ class Keeper:
             self._reap()
             return
         said = json.loads(text)
-        if "listeners" in said and not self.listeners:
+        if self.listeners:
+            for descriptor in descriptors:  # Others of the same sockets.
+                os.close(descriptor)
+        else:
             self.listeners = descriptors
         if "pidfile" in said:
             self._write_pidfile(said["pidfile"])
@@ -291,7 +297,7 @@ class Keeper:
             say("the application did not start (%s); the one before goes on serving" % ending(code))
             self.notify("READY=1", "STATUS=Serving; the last reload failed")
         else:
-            self._end(code if code > 0 else 1, signal.SIGTERM)
+            self._end(code if code >= 0 else 1, signal.SIGTERM)  # 0: --check-config, for example.
 
     def _patience(self):
         if self.next and self.next.deadline:
@@ -305,9 +311,12 @@ class Keeper:
             self._kill(self.next, signal.SIGKILL)
 
     def _write_pidfile(self, path):
-        self.pidfile = path
-        with open(path, "w", encoding="ascii") as file:
-            file.write("%d\n" % os.getpid())
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write("%d\n" % os.getpid())
+            self.pidfile = path
+        except OSError as error:
+            say("cannot write the file %s: %s" % (path, error.strerror))
 
     def _clean_up(self):
         for name in [self.pidfile] + ([] if self.activated else self._socket_files()):

@@ -413,6 +413,11 @@ class Processes(Case):
         self.stop()
         self.assertFalse(os.path.exists(self.file("pid")))
 
+    def test_a_check_of_the_configuration_is_no_failure(self):
+        self.application()
+        self.start("--check-config")
+        self.assertEqual(self.server.wait(PATIENCE), 0, self.said())
+
     def test_everything_ends_with_the_keeper(self):
         self.application()
         self.start("-w", "1")
