@@ -7,8 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "fusefs/image/hot_list.h"
 #include "fusefs/unpack/extract.h"
 #include "image-builder/app/layer.h"
+#include "image-builder/elf/file.h"
 #include "image-builder/embedded.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
@@ -184,24 +186,31 @@ class AppBuild {
     write_file(overlay_ / layout::kSbom, make_sbom(manifest_).dump(1) + "\n");
   }
 
+  // What the layer's hot list has, and then what the application's start reads of modules and other
+  // files. Not what it reads of libraries: those pages differ from run to run, and the layer was
+  // trained for them.
   void train() {
     progress_.phase("training on the project's start");
+    const fs::path list = overlay_ / layout::kHotList;
+    if (!options_.script.empty() || !fs::exists(list)) return;
     const TrainingDirectory directory(scratch_.directory);
-    std::vector<Training> trainings = standard_trainings(directory.path());
-    trainings.resize(1);  // What every start reads.
-    const bool served = options_.script.empty();
-    if (served) {
-      trainings.push_back(
-          {"the application", {"-m", "pyram_serve", "--train"}, false, options_.environment});
-    }
+    const Training training{
+        "the application", {"-m", "pyram_serve", "--train"}, false, options_.environment};
     const fs::path provisional = scratch_.directory / "provisional.sqfs";
     try {
       copy_content(layer_, provisional);
       append_to_squashfs(overlay_, provisional, time_);
-      const Recording recording =
-          record(provisional, trainings, own_architecture(), directory.path());
+      Recording recording;
+      for (const HotGroup& group : parse_hot_list(read_file(list))) {
+        recording.push_back(group.ranges);
+      }
+      Recording own = record(provisional, {training}, own_architecture(), directory.path());
+      std::erase_if(own.front(), [&](const HotRange& range) {
+        return fs::exists(tree_ / range.path) && is_elf(tree_ / range.path);
+      });
+      recording.push_back(std::move(own.front()));
       const auto sites = manifest_.at("python").at("sites").get<std::vector<std::string>>();
-      write_file(overlay_ / layout::kHotList, hot_list(recording, sites));
+      write_file(list, hot_list(recording, sites));
     } catch (const Error& error) {
       // The layer's own hot list stays.
       progress_.note(std::string("not trained: ") + error.what());
