@@ -207,6 +207,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
       image.notes.push_back(std::move(note));
     }
   }
+  if (wants_pip(options.packages)) check_extensions(source, image, scratch.directory);
   for (const std::string& note : image.notes) progress.note(note);
 
   progress.phase("compiling the modules");

@@ -47,6 +47,7 @@ PYRAM_EMBED(serve_options, PYRAM_SERVE_SOURCE "/options.py");
 PYRAM_EMBED(serve_rehearsal, PYRAM_SERVE_SOURCE "/rehearsal.py");
 PYRAM_EMBED(serve_training, PYRAM_SERVE_SOURCE "/training.py");
 PYRAM_EMBED(serve_urls, PYRAM_SERVE_SOURCE "/urls.py");
+PYRAM_EMBED(check_extensions, PYRAM_BUILDER_SOURCE "/python/check_extensions.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
 PYRAM_EMBED(train_pymysql, PYRAM_BUILDER_SOURCE "/python/train_pymysql.py");
 
@@ -144,6 +145,10 @@ std::string_view repack_wheel_program() {
 
 std::string_view install_packages_program() {
   return between(pyram_embedded_install_packages, pyram_embedded_install_packages_end);
+}
+
+std::string_view check_extensions_program() {
+  return between(pyram_embedded_check_extensions, pyram_embedded_check_extensions_end);
 }
 
 std::string_view train_django_program() {

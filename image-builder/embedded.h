@@ -32,6 +32,7 @@ namespace pyram::builder {
 [[nodiscard]] std::string_view repack_wheel_program();
 [[nodiscard]] std::string_view install_packages_program();
 [[nodiscard]] std::string_view app_project_program();
+[[nodiscard]] std::string_view check_extensions_program();
 [[nodiscard]] std::string_view train_django_program();
 [[nodiscard]] std::string_view train_pymysql_program();
 
@@ -39,7 +40,7 @@ namespace pyram::builder {
 [[nodiscard]] std::vector<std::pair<std::string, std::string_view>> serving_modules();
 
 // What the image's standard library gets to know about living in an image
-// (python/image_startup.py), with @VERSION@, @STDLIB@, @INDEX@ and @DELTAS@ left open.
+// (python/image_startup.py), with @VERSION@, @STDLIB@, @INDEX@, @UNPACKED@ and @DELTAS@ left open.
 [[nodiscard]] std::string_view startup_program();
 
 // Where the machine's certificates are: the ends of PyPy's module of OpenSSL and of certifi's.

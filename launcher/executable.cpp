@@ -47,9 +47,13 @@ std::optional<std::string> search(std::string_view directories, std::string_view
 
 }  // namespace
 
-std::string Executable::directory() const {
-  const std::size_t slash = file.rfind('/');
-  return slash == std::string::npos ? std::string() : file.substr(0, slash);
+std::vector<std::string> Executable::directories() const {
+  std::vector<std::string> result;
+  if (const std::size_t slash = file.rfind('/'); slash != std::string::npos) {
+    result.push_back(file.substr(0, slash));
+  }
+  if (!home.empty() && (result.empty() || home != result.front())) result.push_back(home);
+  return result;
 }
 
 Executable find_executable(const char* argv0) {
@@ -82,7 +86,7 @@ Executable find_executable(const char* argv0) {
 
 std::optional<std::string> find_companion(const Executable& self, const char* name) {
   const auto is_program = [](const char* path) { return ::access(path, X_OK) == 0; };
-  if (const std::string directory = self.directory(); !directory.empty()) {
+  for (const std::string& directory : self.directories()) {
     std::string candidate = directory + '/' + name;
     if (is_program(candidate.c_str())) return candidate;
   }

@@ -14,11 +14,14 @@ struct Executable {
   // sys.executable from. Going through the launcher, it outlives every mount; and through a
   // virtual environment's bin/python, it tells site.py where the pyvenv.cfg is.
   std::string called_as;
+  // The directory of the program that `file` is a copy of, in a virtual environment that has copies
+  // in place of links. Otherwise nothing, or the directory of `file`.
+  std::string home;
   // How the daemon is started, where that is not the program pyram-mount.
   std::vector<std::string> daemon;
 
-  // The directory of `file`, or nothing.
-  [[nodiscard]] std::string directory() const;
+  // Where what belongs to the launcher may lie: the directory of `file`, and `home`.
+  [[nodiscard]] std::vector<std::string> directories() const;
 };
 
 // `argv0` is argv[0] as the process got it; it may be any text or null.

@@ -25,9 +25,8 @@ std::string_view directory_of(std::string_view path) {
 
 std::string_view name_of_file(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
-// The default image of the build tree that this program lies in, if it lies in one.
-std::optional<std::string> build_tree_image(const Executable& self) {
-  const std::string directory = self.directory();
+// The default image of the build tree that a program's directory is in, if it is in one.
+std::optional<std::string> build_tree_image(const std::string& directory) {
   const std::string_view build = directory_of(directory_of(directory));
   if (name_of_file(directory) != "bin" || name_of_file(build) != "build") return std::nullopt;
   return std::string(build).append("/images/default.sqfs");
@@ -124,9 +123,9 @@ std::vector<std::string> image_directories(const Executable& self) {
     add(*home + "/.local/share/pyram/images");
   }
   // A pyram installed under another prefix brings its images there.
-  if (const std::string directory = self.directory(); name_of_file(directory) == "bin") {
-    const std::string prefix(directory_of(directory));
-    if (!build_tree_image(self)) add(prefix + "/share/pyram/images");
+  for (const std::string& directory : self.directories()) {
+    if (name_of_file(directory) != "bin" || build_tree_image(directory)) continue;
+    add(std::string(directory_of(directory)) + "/share/pyram/images");
   }
   add("/usr/local/share/pyram/images");
   add("/usr/share/pyram/images");
@@ -141,7 +140,9 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
                        "make it with pyram-image build, or give another with --image");
   }
   if (!wanted) {
-    if (const auto path = build_tree_image(self)) {
+    for (const std::string& directory : self.directories()) {
+      const auto path = build_tree_image(directory);
+      if (!path) continue;
       if (auto image = open_image(*path)) return *std::move(image);
     }
   }

@@ -1,13 +1,17 @@
 #include "launcher/interpreter.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <vector>
 
 #include "launcher/settings.h"
 #include "support/child.h"
+#include "support/error.h"
 #include "support/image_layout.h"
+#include "support/unique_fd.h"
 
 namespace pyram::launcher {
 
@@ -34,10 +38,27 @@ int become_interpreter(const std::string& root, const std::string& called_as,
   return errno;
 }
 
-int run_interpreter(const std::string& root, const std::string& called_as,
-                    std::span<char* const> arguments) {
-  const auto become = [&] { return become_interpreter(root, called_as, arguments); };
-  return Child::fork("start the interpreter", become).wait();
+InterpreterEnd run_interpreter(const std::string& root, const std::string& called_as,
+                               std::span<char* const> arguments) {
+  // Tells why there is no interpreter; closed where there is one. Any exit code is the
+  // interpreter's.
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    throw system_error(ExitCode::kLauncherFailed, errno, "make a pipe");
+  }
+  const UniqueFd reader(ends[0]);
+  UniqueFd writer(ends[1]);
+  const auto become = [&] {
+    const int error = become_interpreter(root, called_as, arguments);
+    [[maybe_unused]] const ssize_t size = ::write(writer.get(), &error, sizeof error);
+    return static_cast<int>(ExitCode::kLauncherFailed);
+  };
+  Child child = Child::fork("start the interpreter", become);
+  writer.reset();
+  InterpreterEnd end;
+  end.status = child.wait();
+  if (::read(reader.get(), &end.error, sizeof end.error) != sizeof end.error) end.error = 0;
+  return end;
 }
 
 }  // namespace pyram::launcher

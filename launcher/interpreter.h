@@ -13,9 +13,16 @@ namespace pyram::launcher {
 [[nodiscard]] int become_interpreter(const std::string& root, const std::string& called_as,
                                      std::span<char* const> arguments);
 
-// Runs it as a child (for --help and --version, after which Pyram adds a line of its own);
-// its exit code. Throws Error.
-[[nodiscard]] int run_interpreter(const std::string& root, const std::string& called_as,
-                                  std::span<char* const> arguments);
+// How a child of ours ended.
+struct InterpreterEnd {
+  int error = 0;   // errno's value where the interpreter could not be started.
+  int status = 0;  // Its exit code.
+};
+
+// Runs it as a child (for --help and --version, after which Pyram adds a line of its own). Throws
+// Error. (Cold: no other start does so.)
+[[nodiscard, gnu::cold]] InterpreterEnd run_interpreter(const std::string& root,
+                                                        const std::string& called_as,
+                                                        std::span<char* const> arguments);
 
 }  // namespace pyram::launcher

@@ -17,6 +17,7 @@
 #include "launcher/preload.h"
 #include "launcher/settings.h"
 #include "launcher/system.h"
+#include "launcher/virtual_environment.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 
@@ -25,10 +26,15 @@ namespace {
 using namespace pyram;
 using namespace pyram::launcher;
 
-int start(const CommandLine& command_line, const Executable& self) {
+int start(const CommandLine& command_line, Executable self) {
   const Settings settings = read_settings();
   std::optional<std::string_view> wanted = command_line.image;
   if (!wanted && settings.image) wanted = *settings.image;
+  const auto environment = find_virtual_environment(self.called_as);
+  if (environment) {
+    self.home = environment->home;
+    if (!wanted && !environment->image.empty()) wanted = environment->image;
+  }
   const ChosenImage image = find_image(wanted, self);
   if (command_line.action == Action::kDoctor) return examine(image, settings, self);
   const Root root = provide_root(image, settings, self);
@@ -40,12 +46,18 @@ int start(const CommandLine& command_line, const Executable& self) {
   const std::string called_as =
       command_line.image ? root.path + '/' + layout::kInterpreter : self.called_as;
   set_collector(settings.memory);
+  int error = 0;
   if (command_line.action == Action::kRunAndIntroduce) {
-    const int status = run_interpreter(root.path, called_as, command_line.interpreter_arguments);
-    print_line(STDOUT_FILENO, kIntroduction);
-    return status;
+    const InterpreterEnd end =
+        run_interpreter(root.path, called_as, command_line.interpreter_arguments);
+    if (end.error == 0) {
+      print_line(STDOUT_FILENO, kIntroduction);
+      return end.status;
+    }
+    error = end.error;
+  } else {
+    error = become_interpreter(root.path, called_as, command_line.interpreter_arguments);
   }
-  const int error = become_interpreter(root.path, called_as, command_line.interpreter_arguments);
   throw system_error(ExitCode::kLauncherFailed, error,
                      "start the interpreter of " + quote(image.path));
 }

@@ -76,8 +76,8 @@ def interpreter_of_original(usr):
 
 def interpreter_of_image(root):
     """The image's PyPy under that directory, started exactly as pyram starts it."""
-    return [f"{root}/lib/pyram/loader/pypy3", "--argv0", f"{root}/bin/pypy3",
-            "--library-path", f"{root}/lib/pyram", f"{root}/lib/pyram/pypy3"]
+    return [f"{root}/libexec/pyram/loader/pypy3", "--argv0", f"{root}/bin/pypy3",
+            "--library-path", f"{root}/libexec/pyram", f"{root}/libexec/pyram/pypy3"]
 
 
 # What is made of an image: build/bench/NAME, and the script that makes it.

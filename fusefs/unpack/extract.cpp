@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -127,6 +128,20 @@ UniqueFd mark_unfinished(const Plan& plan) {
   return mark;
 }
 
+// Has the image's start-up code look whether sources were edited. What we cannot create because the
+// image has something of that name is left: it was packed out of an unpacked image.
+void mark_unpacked(const Plan& plan) {
+  const auto index = std::ranges::find(plan.files, layout::kModuleIndex, &PlannedFile::path);
+  if (index == plan.files.end()) return;
+  const UniqueFd mark(::openat(plan.root_fd.get(), layout::kUnpacked,
+                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (!mark && errno == EEXIST) return;
+  const Times times(index->attributes);
+  if (!mark || ::futimens(mark.get(), times.values) != 0) {
+    throw plan.cannot("create ", layout::kUnpacked);
+  }
+}
+
 // An image whose tree stands, without its files, under the name that it has until it is in its
 // place.
 class Unpacking {
@@ -152,6 +167,7 @@ class Unpacking {
     write(files);
   }
   void put_in_place() {
+    mark_unpacked(plan_);
     finish_tree(plan_);
     tree_.put_in_place();
   }

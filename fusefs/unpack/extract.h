@@ -24,7 +24,7 @@ struct Extraction {
 // Unpacks an image: files, directories, links and hard links, with permissions (set-uid and set-gid
 // excepted) and times; everything belongs to the caller; devices, pipes and sockets are left out.
 // The directory appears only when it is whole: until then the content is in DIRECTORY.partial,
-// which is removed first if it is there.
+// which is removed first if it is there. One with Pyram's module index gets layout::kUnpacked.
 //
 // Throws Error: kBadImage, kVerification, or kCannotWrite (ENOSPC where it doesn't fit).
 void extract_image(const Extraction& extraction);

@@ -12,7 +12,23 @@ import sys
 import sysconfig
 
 version = "%d.%d" % sys.version_info[:2]
-sites = [directory for directory in site.getsitepackages() if os.path.isdir(directory)]
+stdlib = os.path.dirname(os.__file__)
+places = site.getsitepackages()
+sites = [directory for directory in places if os.path.isdir(directory)]
+
+
+def site_in_image():
+    """Where an image has its packages: a place that this interpreter searches.
+
+    Not in lib/ beside the standard library: virtualenv links whatever is there into its environments.
+    """
+    library = os.path.join(sys.prefix, "lib") + "/"
+    for place in places:
+        if place.startswith(stdlib + "/") or not place.startswith(library):
+            return place
+    return sysconfig.get_path("purelib")
+
+
 json.dump(
     {
         "implementation": sys.implementation.name,
@@ -25,9 +41,9 @@ json.dump(
         "soabi": sysconfig.get_config_var("SOABI") or "",
         "platform": sysconfig.get_platform(),
         "prefix": sys.prefix,
-        "stdlib": os.path.dirname(os.__file__),
+        "stdlib": stdlib,
         "sites": sites,
-        "site_for_new": sysconfig.get_path("purelib"),
+        "site_in_image": site_in_image(),
     },
     sys.stdout,
 )

@@ -49,6 +49,10 @@ def _replace(owner, function):
 # hold what they always hold. Whatever isn't plain goes the usual way: other directories, those that
 # aren't as the image has them any more (their time tells), modules without bytecode, finders with
 # other loaders, and a Python that was told to keep bytecode elsewhere or to say what it does.
+#
+# An unpacked image may be edited, and its bytecode says that it is never checked. So where the marker of
+# an unpacked image is found, a source is looked at (but not read): one whose time isn't that of the image
+# is compared with what its bytecode was made of.
 def _import_fast(loaders, stdlib, replace):
     FileFinder, FileLoader, SourceFileLoader = (
         loaders.FileFinder, loaders.FileLoader, loaders.SourceFileLoader)
@@ -68,11 +72,13 @@ def _import_fast(loaders, stdlib, replace):
         time, directories = marshal.loads(get_data(None, root + '@INDEX@'))
     except (OSError, EOFError, ValueError, TypeError):
         return
+    is_unpacked = loaders._path_isfile(root + '@UNPACKED@')
     # What -O and -OO change of the plain bytecode (see bytecode_delta.py). A module that isn't there
     # has the same bytecode with and without the option.
     level = sys.flags.optimize
     changed = {}
     if level:
+        from itertools import accumulate, chain
         try:
             changed, all_edges, all_lengths, texts = marshal.loads(
                 get_data(None, root + '@DELTAS@-%d' % min(level, 2)))
@@ -88,6 +94,7 @@ def _import_fast(loaders, stdlib, replace):
     usual_loaders = FileFinder('/', *loaders._get_supported_file_loaders())._loaders
     known = {}     # Directory -> {name: 0 for a module, 1 for a package, 2 for anything else}.
     bytecode = {}  # Source -> bytecode, of those that were found.
+    get_code_checked = None
 
     def names_in(directory):
         names = None
@@ -134,7 +141,6 @@ def _import_fast(loaders, stdlib, replace):
 
     def optimised(data, source_hash, first, count, text):
         """The optimised bytecode of a module, or None where the plain one is of another source."""
-        from itertools import accumulate, chain
         if data[8:12] != source_hash:
             return None
         last = first + count
@@ -145,8 +151,37 @@ def _import_fast(loaders, stdlib, replace):
         put = map(texts.__getitem__, map(slice, cuts, cuts[1:]))
         return b''.join(chain.from_iterable(zip(kept, put)))
 
+    def is_edited(path):
+        if type(path) is not str or not path.startswith(root):
+            return False
+        try:
+            return stat(path).st_mtime != time
+        except OSError:
+            return False
+
+    def get_code_of_edited(self, fullname):
+        """The usual get_code, which asks the source's hash whether bytecode is of this source."""
+        nonlocal get_code_checked
+        if get_code_checked is None:
+            # With names of its own instead of a setting of _imp, which other threads read as well.
+            class Checking:
+                check_hash_based_pycs = 'always'
+                source_hash = staticmethod(imp.source_hash)
+
+            # Bytecode that is checked always, so that it isn't taken when the source is put back with the
+            # image's time.
+            def to_checked_pyc(code, source_hash, checked=True):
+                return loaders._code_to_hash_pyc(code, source_hash, True)
+
+            get_code_checked = type(usual_get_code)(
+                usual_get_code.__code__,
+                dict(vars(loaders), _imp=Checking, _code_to_hash_pyc=to_checked_pyc))
+        return get_code_checked(self, fullname)
+
     def get_code(self, fullname):
         path = self.path
+        if is_unpacked and is_edited(path) and imp.check_hash_based_pycs != 'never':
+            return get_code_of_edited(self, fullname)
         cached = bytecode.get(path) if type(path) is str else None
         if (cached is not None and type(self) is SourceFileLoader and self.name == fullname
                 and sys.pycache_prefix is None and imp.check_hash_based_pycs != 'always'):

@@ -1,8 +1,8 @@
 // `pyram-image train`.
 #include <nlohmann/json.hpp>
 
-#include "fusefs/unpack/extract.h"
 #include "fusefs/image/image.h"
+#include "fusefs/unpack/extract.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
 #include "image-builder/output/squash.h"
@@ -42,6 +42,7 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   progress.phase("unpacking the image");
   const fs::path tree = scratch.directory / "image";
   extract_image({.image = options.image, .directory = tree, .reserve = kNoReserve});
+  fs::remove(tree / layout::kUnpacked);
   for (const std::string& path : order_by_use(tree, recording)) {
     manifest["files"][path].update(file_entry(tree / path));
   }

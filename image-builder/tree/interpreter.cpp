@@ -75,7 +75,7 @@ InterpreterFacts ask(const Starter& starter, const fs::path& home) {
     facts.prefix = said.at("prefix").get<std::string>();
     facts.stdlib = said.at("stdlib").get<std::string>();
     for (const auto& site : said.at("sites")) facts.sites.emplace_back(site.get<std::string>());
-    facts.site_for_new = said.at("site_for_new").get<std::string>();
+    facts.site_in_image = said.at("site_in_image").get<std::string>();
   } catch (const nlohmann::json::exception& error) {
     throw Error(ExitCode::kBadSource, "the interpreter " + quote(starter.words.back()) +
                                           " answered strangely: " + error.what());

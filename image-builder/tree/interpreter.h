@@ -33,7 +33,7 @@ struct InterpreterFacts {
   std::filesystem::path prefix;
   std::filesystem::path stdlib;
   std::vector<std::filesystem::path> sites;  // Directories of installed packages that exist.
-  std::filesystem::path site_for_new;        // Where a new package would be installed.
+  std::filesystem::path site_in_image;       // Where an image of it has its packages.
 };
 
 // Runs a program text in the interpreter, in an environment that holds nothing of the caller's.

@@ -189,6 +189,7 @@ std::string startup_text(const ImageTree& image) {
   for (const auto& [mark, value] : {std::pair<std::string_view, std::string>{"@VERSION@", version},
                                     {"@STDLIB@", image.directories.stdlib},
                                     {"@INDEX@", layout::kModuleIndex},
+                                    {"@UNPACKED@", layout::kUnpacked},
                                     {"@DELTAS@", layout::kBytecodeDeltas}}) {
     text.replace(text.find(mark), mark.size(), value);
   }
@@ -209,6 +210,31 @@ void adapt_certificates(const ImageTree& image) {
     write_file(certifi, text.substr(0, debian) + std::string(certifi_where()));
   }
 }
+
+// launcher/virtual_environment.h reads it.
+constexpr std::string_view kVenvAddition = R"(
+# Pyram: an environment goes on with the image that was named when it was made.
+def _pyram_image():
+    image = os.environ.get('PYRAM_IMAGE', '')
+    if '/' in image or image.endswith('.sqfs'):
+        return os.path.abspath(image)
+    if not image and sys.prefix != sys.base_prefix:
+        with open(os.path.join(sys.prefix, 'pyvenv.cfg'), encoding='utf-8') as file:
+            for line in file:
+                name, _, value = line.partition('=')
+                if name.strip() == 'pyram-image':
+                    return value.strip()
+    return image
+
+def _create_configuration(self, context, _usual=EnvBuilder.create_configuration):
+    _usual(self, context)
+    image = _pyram_image()
+    if image:
+        with open(context.cfg_path, 'a', encoding='utf-8') as file:
+            file.write('pyram-image = %s\n' % image)
+
+EnvBuilder.create_configuration = _create_configuration
+)";
 
 // What the standard library has to know about living in an image. Each piece is appended, so that
 // it doesn't depend on how a version's text reads.
@@ -241,6 +267,7 @@ void adapt_standard_library(const ImageTree& image) {
         "def _ensurepip_is_disabled_in_debian_for_system():\n"
         "    pass\n");
   }
+  if (fs::exists(stdlib / "venv/__init__.py")) append(stdlib / "venv/__init__.py", kVenvAddition);
 }
 
 // `-m pip` without an installed pip: runs the wheel. In a virtual environment an installed pip
@@ -299,6 +326,22 @@ void take_bundled_wheels(ImageTree& image) {
   if (!fs::is_directory(bundled) || fs::exists(wheels)) return;
   fs::create_directories(wheels.parent_path());
   fs::rename(bundled, wheels);
+}
+
+// The directories of installed packages. A single one is moved to where images have theirs.
+void take_packages(const SourceTree& source, const InterpreterFacts& facts, Mover& mover,
+                   ImageTree& image) {
+  std::vector<fs::path> sites;
+  for (const fs::path& site : facts.sites) {
+    if (is_below(site, source.prefix)) sites.push_back(site);
+  }
+  for (const fs::path& site : sites) {
+    const bool came = is_below(site, facts.stdlib);  // With the standard library.
+    const bool moves = !came && sites.size() == 1 && is_below(facts.site_in_image, source.prefix);
+    const fs::path& place = moves ? facts.site_in_image : site;
+    image.directories.sites.push_back(place.lexically_relative(source.prefix));
+    if (!came) mover.take(site, image.directories.sites.back());
+  }
 }
 
 // The licences that a source has by itself: of everything in it where it is an unpacked image, else
@@ -405,12 +448,7 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   mover.take(program, layout::kProgram);
   image.directories.stdlib = facts.stdlib.lexically_relative(source.prefix);
   mover.take(facts.stdlib, image.directories.stdlib);
-  for (const fs::path& site : facts.sites) {
-    if (!is_below(site, source.prefix)) continue;
-    image.directories.sites.push_back(site.lexically_relative(source.prefix));
-    // One inside the standard library has come with it.
-    if (!is_below(site, facts.stdlib)) mover.take(site, image.directories.sites.back());
-  }
+  take_packages(source, facts, mover, image);
   for (const char* directory : {"share/zoneinfo", "share/python-wheels", "share/common-licenses"}) {
     mover.take(source.prefix / directory, directory);
   }

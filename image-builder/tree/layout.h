@@ -34,7 +34,7 @@ struct ImageTree {
   // The image's own interpreter, by its own bin/pypy3; by its loader where that needs an emulator.
   Starter starter;
   InterpreterFacts facts;              // What it says of itself in its new place.
-  std::vector<std::string> libraries;  // Names of the libraries in lib/pyram.
+  std::vector<std::string> libraries;  // Names of the libraries in libexec/pyram.
 };
 
 // Moves (or copies, where the source isn't ours) what an image holds into `tree`, which must not

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "image-builder/embedded.h"
 #include "support/error.h"
@@ -74,7 +76,7 @@ std::vector<std::string> environment() {
 // The directory for what is added: the last one that the source has, else the interpreter's own.
 std::string site_for_packages(ImageTree& image) {
   if (image.directories.sites.empty()) {
-    image.directories.sites.push_back(image.facts.site_for_new.lexically_relative(image.tree));
+    image.directories.sites.push_back(image.facts.site_in_image.lexically_relative(image.tree));
   }
   return image.directories.sites.back();
 }
@@ -127,6 +129,36 @@ void install_packages(const PackageRequest& request, SourceTree& source, ImageTr
     for (const std::string file : package.at("files")) image.owners[file] = name;
   }
   fs::remove_all(directory);
+}
+
+void check_extensions(const SourceTree& source, ImageTree& image, const fs::path& work) {
+  std::map<std::string, std::string> versions;
+  for (const Package& package : source.packages) {
+    if (package.kind == "wheel") versions.emplace(package.name, package.version);
+  }
+  nlohmann::json files = nlohmann::json::array();
+  for (const auto& [path, owner] : image.owners) {
+    const auto package = versions.find(owner);
+    if (package == versions.end() || !path.ends_with(".so")) continue;
+    if (fs::is_regular_file(image.tree / path)) files.push_back({owner, package->second, path});
+  }
+  if (files.empty()) return;
+  const fs::path list = work / "extensions.json";
+  write_file(list, files.dump());
+  Command command = python_command(image.starter, std::string(check_extensions_program()),
+                                   {image.tree.native(), list.native()}, work);
+  // The tree's bytecode is made later, by us.
+  command.arguments.insert(
+      command.arguments.begin() + static_cast<std::ptrdiff_t>(image.starter.words.size()), "-B");
+  const Outcome outcome = run(command);
+  fs::remove(list);
+  if (!outcome.ok()) {
+    image.notes.push_back("not checked whether the packages' modules load: " + outcome.last_line());
+    return;
+  }
+  for (std::string& note : nlohmann::json::parse(outcome.output).get<std::vector<std::string>>()) {
+    image.notes.push_back(std::move(note));
+  }
 }
 
 }  // namespace pyram::builder

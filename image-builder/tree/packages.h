@@ -35,4 +35,10 @@ struct PackageRequest {
 void install_packages(const PackageRequest& request, SourceTree& source, ImageTree& image,
                       const std::filesystem::path& work);
 
+// Adds a note for each wheel with an extension module that this interpreter cannot load, such as
+// one that needs a newer PyPy: pip knows nothing of that. REQUIRES: the image has all its
+// libraries.
+void check_extensions(const SourceTree& source, ImageTree& image,
+                      const std::filesystem::path& work);
+
 }  // namespace pyram::builder

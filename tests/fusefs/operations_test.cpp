@@ -182,6 +182,9 @@ TEST_CASE("with allow_other others may do what the modes let them, without it no
   SECTION("with") {
     const Mount mount(image, {"-o", "allow_other"});
     CHECK(read_as_other(mount / "open").output == "open");
+    // As collectstatic --link makes them.
+    fs::create_symlink(mount / "open", directory / "link");
+    CHECK(read_as_other(directory / "link").output == "open");
     CHECK(read_as_other(mount / "secret").errors.find("Permission denied") != std::string::npos);
   }
   SECTION("without") {

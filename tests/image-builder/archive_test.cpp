@@ -29,20 +29,20 @@ void make_portable(const TemporaryDirectory& directory, const std::string& archi
   const fs::path prefix = small_pypy(directory);
   const fs::path top = directory / "pypy3.11-v7.3.19-linux64";
   fs::create_directories(top / "bin");
-  fs::rename(prefix / "lib/pyram/loader", top / "lib64");
+  fs::rename(prefix / "libexec/pyram/loader", top / "lib64");
   fs::rename(top / "lib64/pypy3", top / "lib64/ld-linux-x86-64.so.2");
   shell(directory.path(),
         "cd pypy3.11-v7.3.19-linux64\n"
-        "mv ../pypy/lib/pyram/pypy3 bin/pypy3.11\n"
-        "mv ../pypy/lib/pyram/libpypy3* bin/\n"
-        "mv ../pypy/lib/pyram/* lib64/\n"
+        "mv ../pypy/libexec/pyram/pypy3 bin/pypy3.11\n"
+        "mv ../pypy/libexec/pyram/libpypy3* bin/\n"
+        "mv ../pypy/libexec/pyram/* lib64/\n"
         // What it lacks, every Debian machine has.
         "rm lib64/libz.so.1\n"
         // Links to a file of another directory, which may come before or after it.
         "mkdir -p share/zoneinfo/A share/zoneinfo/B share/zoneinfo/C share/zoneinfo/D\n"
         "echo zone >share/zoneinfo/B/zone\n"
         "for directory in A C D; do ln -s ../B/zone share/zoneinfo/$directory/zone; done\n"
-        "rmdir ../pypy/lib/pyram && mv ../pypy/lib lib\n"
+        "rmdir ../pypy/libexec/pyram && mv ../pypy/lib lib\n"
         "ln -s pypy3.11 bin/pypy3 && ln -s pypy3 bin/pypy && ln -s pypy3 bin/python\n"
         "mkdir include && echo '#define X' >include/Python.h\n"
         // Where this PyPy, being Debian's, has its packages.
@@ -69,7 +69,7 @@ void check_licences(const fs::path& image, const fs::path& tree, const std::stri
   CHECK(lent["licences"] == nlohmann::json{"Zlib"});
   CHECK(pyram::read_file(tree / "share/doc/zlib1g/copyright") ==
         pyram::read_file("/usr/share/doc/zlib1g/copyright"));
-  CHECK(info["files"]["lib/pyram/libz.so.1"]["package"] == "zlib1g");
+  CHECK(info["files"]["libexec/pyram/libz.so.1"]["package"] == "zlib1g");
 }
 
 }  // namespace
@@ -94,7 +94,7 @@ TEST_CASE("an image is built from a portable archive") {
     INFO(outcome.errors);
     REQUIRE(outcome.ok());
     CHECK(outcome.errors.find("left out the link") == std::string::npos);
-    const bool said = outcome.errors.find("no licence in the image for lib/pyram/libz.so.1: ") !=
+    const bool said = outcome.errors.find("no licence in the image for libexec/pyram/libz.so.1: ") !=
                       std::string::npos;
     CHECK(said == !has_dpkg);
     CHECK(entries_in(directory.path()) == 2);

@@ -154,7 +154,7 @@ TEST_CASE("a build that fails leaves nothing and says why on one line") {
   }
   SECTION("a broken library") {
     const fs::path prefix = small_pypy(directory);
-    for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "lib/pyram")) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(prefix / "libexec/pyram")) {
       if (entry.path().filename().native().starts_with("libexpat")) {
         fs::copy_file(entry.path(), prefix / "lib/broken.so");
       }
@@ -271,6 +271,34 @@ TEST_CASE(
   fs::remove_all(prefix / "bin");
   check_failure(pyram::run(inherited(build(prefix, directory / "y.sqfs", {"--no-train"}))),
                 static_cast<ExitCode>(pyram::run(build(prefix, directory / "y.sqfs")).status), "");
+}
+
+TEST_CASE("train makes an image of the same files, with the order of another program") {
+  if (!fs::exists("/dev/fuse")) PYRAM_SKIP("there is no /dev/fuse");
+  const TemporaryDirectory directory;
+  const fs::path trained = directory / "trained.sqfs";
+  std::ofstream(directory / "program.py") << "import colorsys\n";
+  const Outcome outcome =
+      pyram::run({{program("pyram-image"), "train", default_image().native(), "-o",
+                   trained.native(), "--level", "1", "--", (directory / "program.py").native()},
+                  {},
+                  {}});
+  INFO(outcome.errors);
+  REQUIRE(outcome.ok());
+  const auto names = [](const fs::path& image) {
+    std::istringstream lines(
+        pyram::run({{"unsquashfs", "-no-progress", "-l", image.native()}, {}, {}}).output);
+    std::vector<std::string> result;
+    for (std::string line; std::getline(lines, line);) result.push_back(line);
+    std::ranges::sort(result);
+    return result;
+  };
+  const std::vector<std::string> found = names(trained);
+  CHECK(found.size() > 1000);
+  // No marker of an unpacked tree, out of which it was packed.
+  CHECK((found == names(default_image())));
+  const Outcome hot = pyram::run({{"unsquashfs", "-cat", trained.native(), ".pyram/hot"}, {}, {}});
+  CHECK(hot.output.find("/colorsys.") != std::string::npos);
 }
 
 TEST_CASE("info, diff and train refuse what is no image of ours") {

@@ -9,7 +9,7 @@ fs::path small_pypy(const TemporaryDirectory& directory) {
   const fs::path prefix = directory / "pypy";
   pyram::run_or_throw(
       {{"unsquashfs", "-quiet", "-no-progress", "-dest", prefix.native(), default_image().native(),
-        "lib/pyram", "bin", "lib/pypy3*/*.py", "lib/pypy3*/encodings", "lib/pypy3*/collections",
+        "libexec/pyram", "bin", "lib/pypy3*/*.py", "lib/pypy3*/encodings", "lib/pypy3*/collections",
         "lib/pypy3*/importlib", "lib/pypy3*/json", "lib/pypy3*/re"},
        {},
        {}},

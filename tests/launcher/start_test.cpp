@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "support/image_layout.h"
 #include "tests/launcher/scene.h"
 #include "tests/support/catch.h"
 
@@ -110,9 +111,26 @@ TEST_CASE("a SquashFS without an interpreter is one line") {
     const Outcome outcome =
         scene.start(Who::kSelf, {"--image", scene.path("empty.sqfs"), "x"}, {variable});
     check_one_line(outcome, "empty.sqfs");
-    CHECK(outcome.errors.find("no lib/") != std::string::npos);
+    CHECK(outcome.errors.find("no libexec/") != std::string::npos);
   }
   CHECK(scene.mounts().empty());
+}
+
+TEST_CASE("an interpreter that can't be started is one line, whatever was asked of it") {
+  const Scene scene;
+  const auto tree = scene.path("broken");
+  for (const char* const file : {layout::kLoader, layout::kProgram}) {
+    std::filesystem::create_directories((tree / file).parent_path());
+    std::ofstream(tree / file) << "no program";
+    std::filesystem::permissions(tree / file, std::filesystem::perms(0755));
+  }
+  run_or_throw({{"mksquashfs", tree, scene.path("broken.sqfs"), "-quiet"}, {}, {}},
+               ExitCode::kFailed, "make an image");
+  // For the last two Pyram's own line would come after the interpreter's.
+  for (const char* const argument : {"x", "--version", "--help"}) {
+    check_one_line(scene.start(Who::kSelf, {"--image", scene.path("broken.sqfs"), argument}),
+                   "cannot start the interpreter of '" + scene.path("broken.sqfs").native());
+  }
 }
 
 TEST_CASE("images are found by name, and a wrong name lists those that exist") {

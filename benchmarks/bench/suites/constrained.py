@@ -66,7 +66,7 @@ def _verify(bench):
             continue
         if bench.quick and contender.name in ("original", "erofs", "squashfuse_ll"):
             continue
-        library = "$(ls %s/lib/pyram/libpypy3*.so %s/lib/*/libpypy3*.so 2>/dev/null | head -1)"
+        library = "$(ls %s/libexec/pyram/libpypy3*.so %s/lib/*/libpypy3*.so 2>/dev/null | head -1)"
         mount = contender.mount_script()
         read = "cat " + library.replace("%s", str(contender.root())) + " >/dev/null"
         contender.unmount()
