@@ -170,8 +170,12 @@ class Case(unittest.TestCase):
 
     def kill(self):
         if self.server.poll() is None:
-            self.server.kill()  # The others see that their parent is gone.
-            self.server.wait()
+            self.server.terminate()
+            try:
+                self.server.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.server.kill()  # The others see that their parent is gone.
+                self.server.wait()
 
     def said(self):
         with open(self.file("log")) as file:
