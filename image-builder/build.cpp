@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "image-builder/app/layer.h"
 #include "image-builder/elf/improve.h"
 #include "image-builder/embedded.h"
 #include "image-builder/emulator.h"
@@ -35,6 +36,7 @@ namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr char kServe[] = "bin/serve";
 constexpr std::size_t kPhases = 8;  // Of a debian: source with packages; others have fewer.
 
 SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progress& progress) {
@@ -89,16 +91,7 @@ RuleTable rules_for_packages(RuleTable table) {
 // The time that everything in the image gets: SOURCE_DATE_EPOCH, or that of the newest file of the
 // source, so that a later build of the same packages is the same.
 std::int64_t image_time(const ImageTree& image) {
-  if (const char* variable = std::getenv("SOURCE_DATE_EPOCH"); variable != nullptr) {
-    char* end = nullptr;
-    const long long value = std::strtoll(variable, &end, 10);
-    if (*variable == '\0' || *end != '\0' || value < 0 || value > 0xffffffffLL) {
-      throw Error(ExitCode::kUsage, std::string("SOURCE_DATE_EPOCH is ") + quote(variable) +
-                                        "; it is a number of seconds since 1970");
-    }
-    return value;
-  }
-  return image.newest;
+  return source_date_epoch().value_or(image.newest);
 }
 
 std::string megabytes(std::uint64_t bytes) {
@@ -119,6 +112,23 @@ void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode
     std::printf("  left out %6llu files, %9s: %s\n", static_cast<unsigned long long>(rule.files),
                 megabytes(rule.bytes).c_str(), rule.name.c_str());
   }
+}
+
+// The program that serves WSGI and ASGI applications, for images with gunicorn; an app's runs a
+// script too.
+void add_serving(const BuildOptions& options, ImageTree& image) {
+  if (image.directories.sites.empty()) return;
+  const std::string& site = image.directories.sites.back();
+  if (!options.is_layer && !fs::is_directory(image.tree / site / "gunicorn")) return;
+  const fs::path package = fs::path(site) / "pyram_serve";
+  fs::create_directory(image.tree / package);
+  for (const auto& [name, text] : serving_modules()) {
+    write_file(image.tree / package / name, text);
+  }
+  write_file(
+      image.tree / kServe,
+      "#!/bin/sh\nexec \"$(dirname \"$(readlink -f \"$0\")\")/pypy3\" -m pyram_serve \"$@\"\n");
+  fs::permissions(image.tree / kServe, fs::perms{0755});
 }
 
 // Starts programs from a hastily compressed image to learn what they read.
@@ -187,6 +197,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
     add_results(stripped, apply_rules(rules_for_packages(rules), image.directories, image.tree));
     add_libraries(source, image);
   }
+  add_serving(options, image);
   for (Package& package : source.packages) {
     if (package.version.empty()) package.version = image.facts.pypy_version;
   }
@@ -211,10 +222,17 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
   write_file(image.tree / layout::kManifest, manifest.dump(1) + "\n");
   write_file(image.tree / layout::kSbom, make_sbom(manifest).dump(1) + "\n");
 
+  if (options.is_layer) fs::rename(image.tree / layout::kMetadata, image.tree / kLayerMetadata);
+
   progress.phase("compressing the image");
   squash.sort_file = scratch.directory / "sort";
   write_file(squash.sort_file, sort_file(image.tree, recording));
   make_squashfs(image.tree, scratch.partial, squash);
+  if (options.is_layer) {
+    put_in_place(scratch.partial, options.output);
+    progress.finish();
+    return static_cast<int>(ExitCode::kOk);
+  }
   const Trailer trailer = seal(scratch.partial, options.key);
   put_in_place(scratch.partial, options.output);
   progress.finish();
@@ -223,6 +241,18 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
 }
 
 }  // namespace
+
+std::optional<std::int64_t> source_date_epoch() {
+  const char* const variable = std::getenv("SOURCE_DATE_EPOCH");
+  if (variable == nullptr) return std::nullopt;
+  char* end = nullptr;
+  const long long value = std::strtoll(variable, &end, 10);
+  if (*variable == '\0' || *end != '\0' || value < 0 || value > 0xffffffffLL) {
+    throw Error(ExitCode::kUsage, std::string("SOURCE_DATE_EPOCH is ") + quote(variable) +
+                                      "; it is a number of seconds since 1970");
+  }
+  return value;
+}
 
 fs::path default_cache() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {

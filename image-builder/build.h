@@ -1,7 +1,9 @@
 // Building an image, from its source to the finished file.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,11 +31,16 @@ struct BuildOptions {
   std::vector<std::string> trainings;  // Scripts, beside the standard ones.
   std::filesystem::path key;           // To sign the image with; may be empty.
   bool quiet = false;
+  bool is_layer =
+      false;  // For an app to be appended to: see app/layer.h. Neither hashed nor signed.
 };
 
 // Returns the program's exit code; what went wrong has been said on stderr then. The output exists
 // under its name only when it is whole. To be called from a single-threaded process.
 [[nodiscard]] int build_image(const BuildOptions& options);
+
+// The time in SOURCE_DATE_EPOCH, if that is set. Throws Error (kUsage) when it is no time.
+[[nodiscard]] std::optional<std::int64_t> source_date_epoch();
 
 // Where packages are kept by default: $XDG_CACHE_HOME/pyram or ~/.cache/pyram. Empty when
 // there is no home.

@@ -33,6 +33,20 @@ PYRAM_EMBED(certificate_stores, PYRAM_BUILDER_SOURCE "/python/certificate_stores
 PYRAM_EMBED(certifi_where, PYRAM_BUILDER_SOURCE "/python/certifi_where.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
 PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
+PYRAM_EMBED(app_rules, PYRAM_BUILDER_SOURCE "/app/app.rules");
+PYRAM_EMBED(app_project, PYRAM_BUILDER_SOURCE "/python/app_project.py");
+PYRAM_EMBED(serve_init, PYRAM_SERVE_SOURCE "/__init__.py");
+PYRAM_EMBED(serve_main, PYRAM_SERVE_SOURCE "/__main__.py");
+PYRAM_EMBED(serve_client, PYRAM_SERVE_SOURCE "/client.py");
+PYRAM_EMBED(serve_django_guard, PYRAM_SERVE_SOURCE "/django_guard.py");
+PYRAM_EMBED(serve_generation, PYRAM_SERVE_SOURCE "/generation.py");
+PYRAM_EMBED(serve_image, PYRAM_SERVE_SOURCE "/image.py");
+PYRAM_EMBED(serve_keeper, PYRAM_SERVE_SOURCE "/keeper.py");
+PYRAM_EMBED(serve_machine, PYRAM_SERVE_SOURCE "/machine.py");
+PYRAM_EMBED(serve_options, PYRAM_SERVE_SOURCE "/options.py");
+PYRAM_EMBED(serve_rehearsal, PYRAM_SERVE_SOURCE "/rehearsal.py");
+PYRAM_EMBED(serve_training, PYRAM_SERVE_SOURCE "/training.py");
+PYRAM_EMBED(serve_urls, PYRAM_SERVE_SOURCE "/urls.py");
 PYRAM_EMBED(check_extensions, PYRAM_BUILDER_SOURCE "/python/check_extensions.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
 PYRAM_EMBED(train_pymysql, PYRAM_BUILDER_SOURCE "/python/train_pymysql.py");
@@ -76,6 +90,33 @@ std::span<const std::byte> self_relocation(std::uint16_t machine) {
 }
 
 std::string_view default_rules() { return between(pyram_embedded_rules, pyram_embedded_rules_end); }
+
+std::string_view app_rules() {
+  return between(pyram_embedded_app_rules, pyram_embedded_app_rules_end);
+}
+
+std::string_view app_project_program() {
+  return between(pyram_embedded_app_project, pyram_embedded_app_project_end);
+}
+
+std::vector<std::pair<std::string, std::string_view>> serving_modules() {
+  return {
+      {"__init__.py", between(pyram_embedded_serve_init, pyram_embedded_serve_init_end)},
+      {"__main__.py", between(pyram_embedded_serve_main, pyram_embedded_serve_main_end)},
+      {"client.py", between(pyram_embedded_serve_client, pyram_embedded_serve_client_end)},
+      {"django_guard.py",
+       between(pyram_embedded_serve_django_guard, pyram_embedded_serve_django_guard_end)},
+      {"generation.py",
+       between(pyram_embedded_serve_generation, pyram_embedded_serve_generation_end)},
+      {"image.py", between(pyram_embedded_serve_image, pyram_embedded_serve_image_end)},
+      {"keeper.py", between(pyram_embedded_serve_keeper, pyram_embedded_serve_keeper_end)},
+      {"machine.py", between(pyram_embedded_serve_machine, pyram_embedded_serve_machine_end)},
+      {"options.py", between(pyram_embedded_serve_options, pyram_embedded_serve_options_end)},
+      {"rehearsal.py", between(pyram_embedded_serve_rehearsal, pyram_embedded_serve_rehearsal_end)},
+      {"training.py", between(pyram_embedded_serve_training, pyram_embedded_serve_training_end)},
+      {"urls.py", between(pyram_embedded_serve_urls, pyram_embedded_serve_urls_end)},
+  };
+}
 
 std::string_view facts_program() { return between(pyram_embedded_facts, pyram_embedded_facts_end); }
 

@@ -6,6 +6,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace pyram::builder {
 
@@ -20,15 +22,22 @@ namespace pyram::builder {
 // The table of what is left out of images (strip.rules).
 [[nodiscard]] std::string_view default_rules();
 
+// The table of what of a project is left out (app/app.rules).
+[[nodiscard]] std::string_view app_rules();
+
 // Python programs that the image's own interpreter runs during a build (python/*.py).
 [[nodiscard]] std::string_view facts_program();
 [[nodiscard]] std::string compile_program();  // bytecode_delta.py, then compile_modules.py.
 [[nodiscard]] std::string_view index_program();
 [[nodiscard]] std::string_view repack_wheel_program();
 [[nodiscard]] std::string_view install_packages_program();
+[[nodiscard]] std::string_view app_project_program();
 [[nodiscard]] std::string_view check_extensions_program();
 [[nodiscard]] std::string_view train_django_program();
 [[nodiscard]] std::string_view train_pymysql_program();
+
+// The modules of the package pyram_serve (serve/pyram_serve): names and texts.
+[[nodiscard]] std::vector<std::pair<std::string, std::string_view>> serving_modules();
 
 // What the image's standard library gets to know about living in an image
 // (python/image_startup.py), with @VERSION@, @STDLIB@, @INDEX@, @UNPACKED@ and @DELTAS@ left open.

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "image-builder/app/app.h"
 #include "image-builder/build.h"
 #include "image-builder/output/bundle.h"
 #include "image-builder/output/info.h"
@@ -28,17 +29,8 @@ struct InfoOptions {
 
 void print(const std::string& text) { pyram::write_full(STDOUT_FILENO, text, "standard output"); }
 
-void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) {
-  CLI::App* command = app.add_subcommand("build", "make an image");
-  command->add_option("-o,--output", options.output, "the image to write")->required();
-  command
-      ->add_option("--from", options.from,
-                   "what to make it of: debian:SUITE, tar:FILE (a portable build of PyPy) or "
-                   "dir:PATH (an installed PyPy)")
-      ->capture_default_str();
-  command->add_option("--arch", options.architecture,
-                      "the architecture that the image is for, amd64 or arm64; otherwise this "
-                      "machine's (another one's programs run by qemu-user)");
+// What decides how packages are found, for `build` and `app`.
+void add_packages(CLI::App* command, pyram::builder::BuildOptions& options) {
   command->add_option("--with", options.packages.names,
                       "a package to add: NAME or NAME==VERSION, by pip, or debian:NAME, a package "
                       "of the debian: source (more than once: several)");
@@ -58,6 +50,22 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
       ->capture_default_str();
   command->add_option("--work-dir", options.work_dir,
                       "where intermediate files go; otherwise $TMPDIR, or beside the output");
+  command->add_option("--sign", options.key, "an Ed25519 private key (PEM) to sign the image with");
+  command->add_flag("-q,--quiet", options.quiet, "print errors only");
+}
+
+void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) {
+  CLI::App* command = app.add_subcommand("build", "make an image");
+  command->add_option("-o,--output", options.output, "the image to write")->required();
+  add_packages(command, options);
+  command
+      ->add_option("--from", options.from,
+                   "what to make it of: debian:SUITE, tar:FILE (a portable build of PyPy) or "
+                   "dir:PATH (an installed PyPy)")
+      ->capture_default_str();
+  command->add_option("--arch", options.architecture,
+                      "the architecture that the image is for, amd64 or arm64; otherwise this "
+                      "machine's (another one's programs run by qemu-user)");
   command->add_option("--keep", options.keep, "a pattern of files that no rule may remove");
   command->add_option("--strip", options.strip, "a pattern of more files to leave out");
   command->add_option("--rules", options.rules,
@@ -79,9 +87,36 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_option("--train", options.trainings,
                       "a script that the image is to start fast (more than once: several)");
   command->add_flag("!--no-train", options.train, "make no hot list");
-  command->add_option("--sign", options.key, "an Ed25519 private key (PEM) to sign the image with");
-  command->add_flag("-q,--quiet", options.quiet, "print errors only");
   command->callback([&options, &code] { code = pyram::builder::build_image(options); });
+}
+
+void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
+  CLI::App* command =
+      app.add_subcommand("app", "make an image of a project, with all that it needs to be served");
+  command->add_option("PROJECT", options.project, "the project's directory")->required();
+  command->add_option("-o,--output", options.build.output, "the image to write")->required();
+  command->add_option(
+      "--app", options.application,
+      "the WSGI or ASGI application, MODULE:CALLABLE; otherwise that of Django's settings");
+  command->add_option("--script", options.script,
+                      "a program in the project, which the image runs; nothing is served then");
+  command->add_option("--settings", options.settings,
+                      "Django's settings module; otherwise the one that manage.py names");
+  command->add_option("--env", options.environment,
+                      "NAME=VALUE for the project while it is looked at; not put into the image");
+  command->add_option(
+      "--urls", options.urls,
+      "a list of paths or an access log: what the training and the warm-up ask for");
+  command->add_option("--keep", options.keep, "a pattern of files that no rule may leave out");
+  command->add_option("--rules", options.rules, "a file with more rules (see docs/serving.md)");
+  command->add_flag("--list", options.list, "only list what would be left out, with the rules");
+  command->add_option("--from", options.build.from, "what to make PyPy of, as `build` takes it")
+      ->capture_default_str();
+  command->add_option("--level", options.build.squash.level, "compression level of zstd")
+      ->check(CLI::Range(1, 22))
+      ->capture_default_str();
+  add_packages(command, options.build);
+  command->callback([&options, &code] { code = pyram::builder::build_app(options); });
 }
 
 void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) {
@@ -151,6 +186,9 @@ int main(int argc, char** argv) {
     pyram::builder::BuildOptions build;
     build.cache = pyram::builder::default_cache();
     add_build(app, build, code);
+    pyram::builder::AppOptions project;
+    project.build.cache = pyram::builder::default_cache();
+    add_app(app, project, code);
     pyram::builder::TrainOptions train;
     add_train(app, train, code);
     InfoOptions info;

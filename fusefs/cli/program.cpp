@@ -105,6 +105,9 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
     throw Error(ExitCode::kUsage,
                 "--ready-fd " + std::to_string(options.ready_fd) + " is not an open descriptor");
   }
+  // Who gave a descriptor waits for that. A service manager's variable came from a service that
+  // started us on its way (pyram), and isn't ready because we are.
+  if (options.ready_fd >= 0) ::unsetenv("NOTIFY_SOCKET");
   return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
 }
 

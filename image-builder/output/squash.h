@@ -22,4 +22,10 @@ struct SquashOptions {
 void make_squashfs(const std::filesystem::path& tree, const std::filesystem::path& file,
                    const SquashOptions& options);
 
+// Appends the directories and files in `tree` to the root of an image that has none of these names,
+// compressed as the image is. Nothing else in it changes. Reproducible, and throws, as
+// make_squashfs().
+void append_to_squashfs(const std::filesystem::path& tree, const std::filesystem::path& file,
+                        std::int64_t time);
+
 }  // namespace pyram::builder

@@ -4,7 +4,8 @@ usage: install_packages.py ORDER
 
 ORDER is a JSON file: "tree" and "site" (directories), "work" (a directory for what is in between), "owners"
 (path in the tree -> package that brought it), "requests" (pip's own arguments that say what to
-install) and "options" (pip's own arguments that say where from).
+install), "projects" (pyproject.toml files whose dependencies are installed) and "options" (pip's own
+arguments that say where from).
 
 pip decides what to fetch and checks its hashes. Everything is installed into an empty directory first,
 so that what two packages both bring is found before it is in the image. Prints what was installed as
@@ -77,11 +78,28 @@ def plain(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def dependencies(file):
+    """Those of a pyproject.toml, which needn't describe a package that can be built."""
+    import tomllib
+    try:
+        with open(file, "rb") as opened:
+            text = tomllib.load(opened)
+    except tomllib.TOMLDecodeError as error:
+        fail("cannot use %r: %s" % (file, error))
+    project = text.get("project", {})
+    if "dependencies" in project.get("dynamic", []) or ("poetry" in text.get("tool", {})
+                                                        and "dependencies" not in project):
+        fail("cannot use %r: it doesn't list its dependencies under [project]; have its tool write a "
+             "requirements.txt" % file)
+    return project.get("dependencies", [])
+
+
 def chosen(order):
     """What pip would install, as the items of its report."""
     report = os.path.join(order["work"], "report.json")
     pip(["install", "--quiet", "--dry-run", "--report", report, *order["options"],
-         *order["requests"]], "get the packages")
+         *order["requests"], *(name for file in order["projects"] for name in dependencies(file))],
+        "get the packages")
     with open(report, encoding="utf-8") as file:
         return json.load(file)["install"]
 

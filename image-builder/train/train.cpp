@@ -183,6 +183,7 @@ std::vector<std::vector<std::string>> training_environments(const Training& trai
   for (char** entry = environ; *entry != nullptr; ++entry) {
     if (!std::string_view(*entry).starts_with("PYTHONHASHSEED=")) own.emplace_back(*entry);
   }
+  own.insert(own.end(), training.environment.begin(), training.environment.end());
   return {own};
 }
 

@@ -21,6 +21,7 @@ struct Training {
   std::string name;  // For messages.
   std::vector<std::string> words;
   bool standard = false;  // One of ours: it needs nothing of the caller's environment.
+  std::vector<std::string> environment{};  // "NAME=value", beside the caller's.
 };
 
 // What each training read, in order of first use. The first one is what every start reads.

@@ -30,16 +30,10 @@ void append_module_directories(const ImageTree& image, std::vector<std::string>&
   }
 }
 
-}  // namespace
-
-BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work,
-                               bool columns) {
-  std::vector<std::string> arguments = {
-      image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
-      columns ? "columns" : "lines", (image.tree / layout::kBytecodeDeltas).native()};
-  append_module_directories(image, arguments);
+BytecodeResult compile(const Starter& starter, const std::vector<std::string>& arguments,
+                       const std::filesystem::path& work) {
   const std::string output =
-      run_or_throw(python_command(image.starter, compile_program(), arguments, work),
+      run_or_throw(python_command(starter, compile_program(), arguments, work),
                    ExitCode::kBadSource, "compile the modules");
   std::istringstream lines(output);
   BytecodeResult result;
@@ -47,6 +41,26 @@ BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::pa
   lines.ignore(1);
   for (std::string line; std::getline(lines, line);) result.not_python.push_back(line);
   return result;
+}
+
+}  // namespace
+
+BytecodeResult compile_directory(const Starter& starter, const std::filesystem::path& tree,
+                                 const std::filesystem::path& directory,
+                                 const std::filesystem::path& work) {
+  return compile(starter,
+                 {tree.native(), kTreeInBytecode, std::to_string(usable_cores()), "columns",
+                  (work / "optimised").native(), directory.native()},
+                 work);
+}
+
+BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work,
+                               bool columns) {
+  std::vector<std::string> arguments = {
+      image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
+      columns ? "columns" : "lines", (image.tree / layout::kBytecodeDeltas).native()};
+  append_module_directories(image, arguments);
+  return compile(image.starter, arguments, work);
 }
 
 void index_modules(const ImageTree& image, std::int64_t time, const std::filesystem::path& work) {

@@ -24,6 +24,13 @@ struct BytecodeResult {
 [[nodiscard]] BytecodeResult compile_modules(const ImageTree& image,
                                              const std::filesystem::path& work, bool columns);
 
+// The same for one directory in `tree` and what is below it, with columns: a project's own modules.
+// Nothing is kept for -O and -OO.
+[[nodiscard]] BytecodeResult compile_directory(const Starter& starter,
+                                               const std::filesystem::path& tree,
+                                               const std::filesystem::path& directory,
+                                               const std::filesystem::path& work);
+
 // Writes layout::kModuleIndex: what can be imported from each directory of the image, as the
 // image's own interpreter reads it at every start (python/image_startup.py). `time` is the
 // modification time that all directories of the image will have, in seconds since 1970: by it the

@@ -92,7 +92,7 @@ std::vector<std::string> debian_packages(const PackageRequest& request) {
 }
 
 bool wants_pip(const PackageRequest& request) {
-  return !request.wheels.empty() || !request.requirements.empty() ||
+  return !request.wheels.empty() || !request.requirements.empty() || !request.projects.empty() ||
          !std::all_of(request.names.begin(), request.names.end(), is_debian);
 }
 
@@ -100,7 +100,10 @@ void install_packages(const PackageRequest& request, SourceTree& source, ImageTr
                       const fs::path& work) {
   const fs::path directory = work / "pip";
   fs::create_directory(directory);
+  std::vector<std::string> projects;
+  for (const fs::path& file : request.projects) projects.push_back(absolute(file, "project file"));
   const nlohmann::json order = {{"tree", image.tree.native()},
+                                {"projects", projects},
                                 {"site", (image.tree / site_for_packages(image)).native()},
                                 {"work", directory.native()},
                                 {"owners", image.owners},

@@ -14,6 +14,7 @@ struct PackageRequest {
   std::vector<std::string> names;  // As pip takes them, or "debian:NAME".
   std::vector<std::filesystem::path> wheels;
   std::vector<std::filesystem::path> requirements;
+  std::vector<std::filesystem::path> projects;  // pyproject.toml files, for their dependencies.
   std::string index_url;
   bool no_index = false;
   std::vector<std::string> find_links;  // Directories, files or URLs.

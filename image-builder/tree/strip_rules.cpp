@@ -186,4 +186,40 @@ std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleDirectorie
   return results;
 }
 
+LeftOut copy_by_rules(const RuleTable& table, const fs::path& from, const fs::path& to,
+                      const fs::path& except) {
+  LeftOut left_out;
+  std::vector<std::vector<Pattern>> patterns;
+  for (const StripRule& rule : table.rules) {
+    patterns.push_back(expand(rule.patterns, {}));
+    left_out.results.push_back({rule.name, rule.why});
+  }
+  const std::vector<Pattern> keep = expand(table.keep, {});
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(from)) {
+    const bool wanted = entry.is_symlink() || entry.is_regular_file();
+    if (wanted && entry.path() != except) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  if (!to.empty()) fs::create_directory(to);
+  for (const fs::path& file : files) {
+    const fs::path path = file.lexically_relative(from);
+    const std::vector<std::string> names = split(path.native());
+    const auto rule = std::find_if(patterns.begin(), patterns.end(), [&](const auto& candidates) {
+      return any_matches(candidates, names);
+    });
+    if (rule != patterns.end() && !any_matches(keep, names)) {
+      RuleResult& result = left_out.results[static_cast<std::size_t>(rule - patterns.begin())];
+      ++result.files;
+      if (!fs::is_symlink(file)) result.bytes += fs::file_size(file);
+      left_out.files.emplace_back(path.native(), result.name);
+    } else if (!to.empty()) {
+      fs::create_directories((to / path).parent_path());
+      fs::copy(file, to / path, fs::copy_options::copy_symlinks);
+      if (!fs::is_symlink(file)) fs::last_write_time(to / path, fs::last_write_time(file));
+    }
+  }
+  return left_out;
+}
+
 }  // namespace pyram::builder

@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace pyram::builder {
@@ -54,5 +55,18 @@ void merge_rules(RuleTable& table, RuleTable more);
 // the order of the rules; a file that several name counts for the first.
 std::vector<RuleResult> apply_rules(const RuleTable& table, const RuleDirectories& directories,
                                     const std::filesystem::path& tree);
+
+// What a copy left out: the rules' results, and each file with its rule.
+struct LeftOut {
+  std::vector<RuleResult> results;
+  std::vector<std::pair<std::string, std::string>> files;
+};
+
+// Copies a directory's files, links and directories but for what the rules name and for the file
+// `except`; sockets and the like are left out as well. `to` is made, with the files' times; with an
+// empty `to` nothing is copied. Throws Error (kBadSource) for what cannot be read.
+[[nodiscard]] LeftOut copy_by_rules(const RuleTable& table, const std::filesystem::path& from,
+                                    const std::filesystem::path& to,
+                                    const std::filesystem::path& except);
 
 }  // namespace pyram::builder

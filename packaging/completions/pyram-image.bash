@@ -23,7 +23,7 @@ _pyram_image() {
       mapfile -t COMPREPLY < <(compgen -W 'amd64 arm64' -- "$cur")
       return
       ;;
-    -o | --output | --wheel | -r | --requirement | --rules | --train | --key | --sign | --script)
+    -o | --output | --wheel | -r | --requirement | --rules | --train | --key | --sign | --script | --urls)
       _filedir
       return
       ;;
@@ -31,7 +31,7 @@ _pyram_image() {
       _filedir -d
       return
       ;;
-    --level | --block-size | --mirror | --with | --keep | --strip | --index-url)
+    --level | --block-size | --mirror | --with | --keep | --strip | --index-url | --app | --settings | --env)
       return
       ;;
   esac

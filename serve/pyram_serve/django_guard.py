@@ -1,0 +1,137 @@
+"""Keeps what a warm-up's requests do from staying, for Django.
+
+- Each request runs in a transaction of every database, which is rolled back. Under ASGI that holds for
+  views that are plain functions, not for coroutines and middleware.
+- Sessions are not saved, and mails go nowhere.
+
+It does not know of what a view does elsewhere: caches, files, other servers. There
+pyram_serve.warming() helps.
+"""
+
+import contextlib
+import functools
+import sys
+
+
+def present():
+    """Whether the application that was loaded is one of Django's, with settings."""
+    conf = sys.modules.get("django.conf")
+    return conf is not None and "django.core.handlers.base" in sys.modules and conf.settings.configured
+
+
+def request_headers(host):
+    """The headers with which the project takes a request: one of its hosts, over HTTPS if it wants that."""
+    headers = []
+    if present():
+        from django.conf import settings
+        allowed = [name for name in settings.ALLOWED_HOSTS if name != "*"]
+        host = host or (allowed[0].lstrip(".") if allowed else "")
+        if settings.SECURE_PROXY_SSL_HEADER:
+            name, value = settings.SECURE_PROXY_SSL_HEADER
+            headers.append((name.removeprefix("HTTP_").replace("_", "-").title(), value))
+    return [("Host", host or "localhost"), *headers]
+
+
+def _refuse(execute, sql, params, many, context):
+    from django.db import OperationalError
+    raise OperationalError("this database could not be reached when the warm-up began")
+
+
+def _reachable(alias, unreachable):
+    """Whether a transaction can be begun. A database that isn't reachable once is left alone, and nothing is
+    done in it either: what a page without it answers is warmed up all the same."""
+    from django.db import connections
+    if alias in unreachable:
+        return False
+    try:
+        connections[alias].ensure_connection()
+    except Exception:
+        unreachable.add(alias)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _rolled_back(unreachable):
+    from django.db import connections, transaction
+    with contextlib.ExitStack() as stack:
+        begun = []
+        for alias in connections:
+            if not _reachable(alias, unreachable):
+                stack.enter_context(connections[alias].execute_wrapper(_refuse))
+                continue
+            block = transaction.atomic(using=alias)
+            block._from_testcase = True  # Within it, a view may ask for a durable one.
+            stack.enter_context(block)
+            begun.append(alias)
+        try:
+            yield
+        finally:
+            for alias in begun:
+                transaction.set_rollback(True, using=alias)
+
+
+def _guard(function, unreachable):
+    @functools.wraps(function)
+    def guarded(*arguments, **named):
+        with _rolled_back(unreachable):
+            return function(*arguments, **named)
+    return guarded
+
+
+def _guard_view(make_view_atomic, unreachable):
+    @functools.wraps(make_view_atomic)
+    def guarded(handler, view):
+        from inspect import iscoroutinefunction
+        made = make_view_atomic(handler, view)
+        return made if iscoroutinefunction(made) else _guard(made, unreachable)
+    return guarded
+
+
+def _session_store():
+    """The class of the project's sessions, or None."""
+    from importlib import import_module
+
+    from django.conf import settings
+    try:
+        return import_module(settings.SESSION_ENGINE).SessionStore
+    except (ImportError, AttributeError):
+        return None
+
+
+@contextlib.contextmanager
+def guarded(asgi):
+    """What is around a whole warm-up."""
+    if not present():
+        yield
+        return
+    from django.conf import settings
+    from django.core import mail
+    from django.core.handlers.base import BaseHandler
+    from django.db import connections
+    store = _session_store()
+    unreachable = set()
+    patches = [(BaseHandler, "make_view_atomic", _guard_view(BaseHandler.make_view_atomic, unreachable)) if asgi
+               else (BaseHandler, "get_response", _guard(BaseHandler.get_response, unreachable)),
+               (settings, "EMAIL_BACKEND", "django.core.mail.backends.locmem.EmailBackend")]
+    if store is not None:
+        patches.append((store, "save", lambda self, must_create=False: None))
+    with contextlib.ExitStack() as stack:
+        for where, name, new in patches:
+            own = name in vars(where)
+            stack.callback(_restore, where, name, getattr(where, name), own)
+            setattr(where, name, new)
+        try:
+            yield
+        finally:
+            if hasattr(mail, "outbox"):
+                del mail.outbox
+            connections.close_all()
+
+
+def _restore(where, name, value, own):
+    if own or not isinstance(where, type):
+        setattr(where, name, value)
+    else:
+        delattr(where, name)  # It was inherited.
+

@@ -1,0 +1,62 @@
+"""The image of an app (`pyram-image app`): what it says of itself, in .pyram/app.json.
+
+Its project lies in app/, its collected static files in static/.
+"""
+
+import json
+import os
+import sys
+
+
+def find(root=None):
+    """What the image is to serve, with its root as "root"; nothing outside of an app's image."""
+    root = root or os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
+    try:
+        with open(os.path.join(root, ".pyram/app.json"), encoding="utf-8") as file:
+            app = json.load(file)
+    except OSError:
+        return None
+    app["root"] = root
+    return app
+
+
+def prepare(app):
+    """Has the project's modules found, and its settings. What the environment says comes first."""
+    project = os.path.join(app["root"], "app")
+    if project not in sys.path:
+        sys.path.insert(0, project)
+    if "settings" in app:
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", app["settings"])
+
+
+def use_static_files(app, options):
+    """The collected files: where the project's own whitenoise looks, or served by one of ours."""
+    if "static_url" not in app:
+        return
+    directory = os.path.join(app["root"], "static")
+    from django.conf import settings
+    settings.STATIC_ROOT = directory
+    if not app.get("whitenoise"):
+        options.static.append((app["static_url"], directory))
+
+
+def apply(app, options):
+    """The image's own in place of what the command line doesn't say."""
+    urls = os.path.join(app["root"], ".pyram/urls")
+    if not options.warm_up_urls and os.path.exists(urls):
+        options.warm_up_urls = urls
+
+
+def manage(app, words):
+    """Django's manage.py."""
+    prepare(app)
+    from django.core.management import execute_from_command_line
+    execute_from_command_line(["manage.py", *words])
+
+
+def run_script(app, words):
+    import runpy
+    script = os.path.join(app["root"], "app", app["script"])
+    sys.argv = [script, *words]
+    sys.path.insert(0, os.path.dirname(script))
+    runpy.run_path(script, run_name="__main__")
