@@ -130,15 +130,19 @@ void LazyFiles::write_all(FileWriter& writer) noexcept {
   for (File& file : files_) write(writer, file);
 }
 
-void LazyFiles::serve_waiting(FileWriter& writer, int signals, int finished) noexcept {
-  // By descriptor.
+std::vector<LazyFiles::File*> LazyFiles::by_descriptor() {
   std::vector<File*> files;
   for (File& file : files_) {
-    const auto fd = static_cast<std::size_t>(file.fd.get());
     if (!file.fd) continue;
+    const auto fd = static_cast<std::size_t>(file.fd.get());
     if (files.size() <= fd) files.resize(fd + 1);
     files[fd] = &file;
   }
+  return files;
+}
+
+void LazyFiles::serve_waiting(FileWriter& writer, std::span<File* const> files, int signals,
+                              int finished) noexcept {
   std::array<pollfd, 2> events{pollfd{signals, POLLIN, 0}, pollfd{finished, POLLIN, 0}};
   for (;;) {
     if (::poll(events.data(), events.size(), -1) < 0 && errno != EINTR) return;
@@ -159,13 +163,15 @@ bool LazyFiles::write_while_waited_for() {
   const UniqueFd finished(::eventfd(0, EFD_CLOEXEC));
   FileWriter for_waiting(image_, plan_);
   FileWriter for_others(image_, plan_);
+  // Before the other thread closes descriptors.
+  const std::vector<File*> files = by_descriptor();
   {
     const std::jthread others([&] {
       write_all(for_others);
       constexpr std::uint64_t kOne = 1;
       [[maybe_unused]] const ssize_t n = ::write(finished.get(), &kOne, sizeof kOne);
     });
-    serve_waiting(for_waiting, signals.get(), finished.get());
+    serve_waiting(for_waiting, files, signals.get(), finished.get());
   }
   return !has_failed_;
 }

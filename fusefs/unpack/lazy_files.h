@@ -52,7 +52,9 @@ class LazyFiles {
   void write_all(FileWriter& writer) noexcept;
   // Returns whether each file has its content.
   [[nodiscard]] bool write_while_waited_for();
-  void serve_waiting(FileWriter& writer, int signals, int finished) noexcept;
+  [[nodiscard]] std::vector<File*> by_descriptor();
+  void serve_waiting(FileWriter& writer, std::span<File* const> files, int signals,
+                     int finished) noexcept;
   // Has this process get the signals from now on.
   void take_over();
 
