@@ -106,8 +106,10 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
                 "--ready-fd " + std::to_string(options.ready_fd) + " is not an open descriptor");
   }
   // Who gave a descriptor waits for that. A service manager's variable came from a service that
-  // started us on its way (pyram), and isn't ready because we are.
-  if (options.ready_fd >= 0) ::unsetenv("NOTIFY_SOCKET");
+  // started us on its way (pyram), and isn't ready because we are. Asked for first, as unsetenv()
+  // is among what no other start reads of the program.
+  constexpr char kVariable[] = "NOTIFY_SOCKET";
+  if (options.ready_fd >= 0 && ::getenv(kVariable) != nullptr) ::unsetenv(kVariable);
   return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
 }
 
