@@ -45,6 +45,7 @@ PYRAM_EMBED(serve_keeper, PYRAM_SERVE_SOURCE "/keeper.py");
 PYRAM_EMBED(serve_machine, PYRAM_SERVE_SOURCE "/machine.py");
 PYRAM_EMBED(serve_options, PYRAM_SERVE_SOURCE "/options.py");
 PYRAM_EMBED(serve_rehearsal, PYRAM_SERVE_SOURCE "/rehearsal.py");
+PYRAM_EMBED(serve_signal_queue, PYRAM_SERVE_SOURCE "/signal_queue.py");
 PYRAM_EMBED(serve_training, PYRAM_SERVE_SOURCE "/training.py");
 PYRAM_EMBED(serve_urls, PYRAM_SERVE_SOURCE "/urls.py");
 PYRAM_EMBED(check_extensions, PYRAM_BUILDER_SOURCE "/python/check_extensions.py");
@@ -113,6 +114,8 @@ std::vector<std::pair<std::string, std::string_view>> serving_modules() {
       {"machine.py", between(pyram_embedded_serve_machine, pyram_embedded_serve_machine_end)},
       {"options.py", between(pyram_embedded_serve_options, pyram_embedded_serve_options_end)},
       {"rehearsal.py", between(pyram_embedded_serve_rehearsal, pyram_embedded_serve_rehearsal_end)},
+      {"signal_queue.py",
+       between(pyram_embedded_serve_signal_queue, pyram_embedded_serve_signal_queue_end)},
       {"training.py", between(pyram_embedded_serve_training, pyram_embedded_serve_training_end)},
       {"urls.py", between(pyram_embedded_serve_urls, pyram_embedded_serve_urls_end)},
   };

@@ -7,10 +7,11 @@ the warm-up's results, and that all workers are ready.
 import inspect
 import json
 import os
+import queue
 import socket
 import sys
 
-from . import image, machine, rehearsal, urls
+from . import image, machine, rehearsal, signal_queue, urls
 
 
 class Channel:
@@ -112,6 +113,8 @@ def make_classes(named=None):
             self.keeper = keeper
             self.before_fork = before_fork
             super().__init__(app)
+            if isinstance(self.SIG_QUEUE, queue.SimpleQueue):
+                self.SIG_QUEUE = signal_queue.SignalQueue()
 
         def start(self):
             self.before_fork(self)
