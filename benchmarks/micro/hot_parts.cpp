@@ -82,7 +82,8 @@ BENCHMARK_CAPTURE(look_up, found, "libc.so.6");
 BENCHMARK_CAPTURE(look_up, missing, "libmissing.so.6");
 
 void find_django(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(find("local/lib/pypy3.11/dist-packages/django/db/models"));
+  for (auto _ : state)
+    benchmark::DoNotOptimize(find("local/lib/pypy3.11/dist-packages/django/db/models"));
 }
 BENCHMARK(find_django);
 

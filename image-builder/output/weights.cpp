@@ -23,7 +23,8 @@ std::string part_of(const std::string& path) {
   const std::string extension = name.extension().native();
   if (path.starts_with(".pyram/")) return "lists (.pyram)";
   if (name.native().starts_with("libpypy")) return "PyPy's library";
-  if (path.starts_with(std::string(layout::kLibraries) + "/") || name.native().find(".so") != std::string::npos) {
+  if (path.starts_with(std::string(layout::kLibraries) + "/") ||
+      name.native().find(".so") != std::string::npos) {
     return "other libraries";
   }
   if (extension == ".pyc") return "bytecode";

@@ -94,8 +94,9 @@ TEST_CASE("an image is built from a portable archive") {
     INFO(outcome.errors);
     REQUIRE(outcome.ok());
     CHECK(outcome.errors.find("left out the link") == std::string::npos);
-    const bool said = outcome.errors.find("no licence in the image for libexec/pyram/libz.so.1: ") !=
-                      std::string::npos;
+    const bool said =
+        outcome.errors.find("no licence in the image for libexec/pyram/libz.so.1: ") !=
+        std::string::npos;
     CHECK(said == !has_dpkg);
     CHECK(entries_in(directory.path()) == 2);
     const fs::path tree = directory / "tree";

@@ -296,7 +296,8 @@ TEST_CASE("with --toram every page is in memory before the script starts") {
   const Outcome outcome = scene.start(
       Who::kSelf,
       {"--toram", "-c",
-       "import os, subprocess, sys; name = sys.prefix + '/local/lib/pypy3.11/dist-packages/django'; "
+       "import os, subprocess, sys; name = sys.prefix + "
+       "'/local/lib/pypy3.11/dist-packages/django'; "
        "files = [os.path.join(d, f) for d, _, fs in os.walk(name) for f in fs]; "
        "text = subprocess.check_output(['fincore', '-b', '-n', '-r', '-o', 'RES,SIZE', *files]); "
        "rows = [tuple(map(int, row.split())) for row in text.splitlines()]; "
