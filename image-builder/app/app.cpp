@@ -169,19 +169,10 @@ class AppBuild {
     manifest_["app"] = facts_;
     for (const RuleResult& rule : left_out_.results) {
       if (rule.files == 0) continue;
-      manifest_["stripped"].push_back({{"rule", "app-" + rule.name},
-                                       {"why", rule.why},
-                                       {"files", rule.files},
-                                       {"bytes", rule.bytes}});
+      manifest_["stripped"].push_back(rule_entry(rule));
+      manifest_["stripped"].back()["rule"] = "app-" + rule.name;
     }
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(overlay_)) {
-      const std::string path = entry.path().lexically_relative(overlay_);
-      if (entry.is_symlink()) {
-        manifest_["files"][path] = {{"link", fs::read_symlink(entry.path()).native()}};
-      } else if (entry.is_regular_file() && !path.starts_with(layout::kMetadata)) {
-        manifest_["files"][path] = file_entry(entry.path());
-      }
-    }
+    add_files(manifest_["files"], overlay_);
     write_file(overlay_ / layout::kManifest, manifest_.dump(1) + "\n");
     write_file(overlay_ / layout::kSbom, make_sbom(manifest_).dump(1) + "\n");
   }

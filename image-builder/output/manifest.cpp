@@ -16,6 +16,21 @@ nlohmann::json file_entry(const fs::path& file) {
   return {{"size", fs::file_size(file)}, {"digest", sha256_of_file(file).substr(0, 8)}};
 }
 
+nlohmann::json rule_entry(const RuleResult& rule) {
+  return {{"rule", rule.name}, {"why", rule.why}, {"files", rule.files}, {"bytes", rule.bytes}};
+}
+
+void add_files(nlohmann::json& files, const fs::path& tree) {
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(tree)) {
+    const std::string path = entry.path().lexically_relative(tree);
+    if (entry.is_symlink()) {
+      files[path] = {{"link", fs::read_symlink(entry.path()).native()}};
+    } else if (entry.is_regular_file() && !path.starts_with(layout::kMetadata)) {
+      files[path] = file_entry(entry.path());
+    }
+  }
+}
+
 nlohmann::json make_manifest(const ManifestParts& parts) {
   const ImageTree& image = parts.image;
   nlohmann::json result;
@@ -55,22 +70,13 @@ nlohmann::json make_manifest(const ManifestParts& parts) {
                                   {"licence_files", licence_files(image, package.name)}});
   }
   result["stripped"] = nlohmann::json::array();
-  for (const RuleResult& rule : parts.rules) {
-    result["stripped"].push_back(
-        {{"rule", rule.name}, {"why", rule.why}, {"files", rule.files}, {"bytes", rule.bytes}});
-  }
+  for (const RuleResult& rule : parts.rules) result["stripped"].push_back(rule_entry(rule));
   nlohmann::json& files = result["files"] = nlohmann::json::object();
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(image.tree)) {
-    const std::string path = entry.path().lexically_relative(image.tree);
-    if (entry.is_symlink()) {
-      files[path] = {{"link", fs::read_symlink(entry.path()).native()}};
-    } else if (entry.is_regular_file()) {
-      // What is written after this is not in it.
-      if (path.starts_with(layout::kMetadata)) continue;
-      files[path] = file_entry(entry.path());
-      if (const auto owner = image.owners.find(path); owner != image.owners.end()) {
-        files[path]["package"] = owner->second;
-      }
+  add_files(files, image.tree);
+  for (auto& [path, entry] : files.items()) {
+    if (entry.contains("link")) continue;
+    if (const auto owner = image.owners.find(path); owner != image.owners.end()) {
+      entry["package"] = owner->second;
     }
   }
   return result;

@@ -31,6 +31,13 @@ struct ManifestParts {
 // What the manifest says of a regular file, but for its package.
 [[nodiscard]] nlohmann::json file_entry(const std::filesystem::path& file);
 
+// Adds the files and links of a tree to a manifest's "files", but for Pyram's own metadata: what is
+// written after the manifest is not in it.
+void add_files(nlohmann::json& files, const std::filesystem::path& tree);
+
+// What the manifest says of a rule, in "stripped".
+[[nodiscard]] nlohmann::json rule_entry(const RuleResult& rule);
+
 // What is said of a manifest that can't be used: that of the image or file `name`.
 [[nodiscard]] Error bad_manifest(const std::string& name, ExitCode code, const std::string& why);
 

@@ -8,9 +8,9 @@ import os
 import sys
 
 
-def find(root=None):
+def find():
     """What the image is to serve, with its root as "root"; nothing outside of an app's image."""
-    root = root or os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
     try:
         with open(os.path.join(root, ".pyram/app.json"), encoding="utf-8") as file:
             app = json.load(file)

@@ -1,35 +1,27 @@
 // Parts of `pyram-image app` that need no interpreter; app.test makes whole images.
 #include <filesystem>
-#include <fstream>
 
 #include "image-builder/app/layer.h"
 #include "image-builder/embedded.h"
 #include "image-builder/tree/strip_rules.h"
+#include "tests/image-builder/scene.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
 
 namespace fs = std::filesystem;
 using namespace pyram::builder;
-
-namespace {
-
-void make(const fs::path& file, std::string_view text = "x") {
-  fs::create_directories(file.parent_path());
-  std::ofstream(file) << text;
-}
-
-}  // namespace
+using pyram::test::make_file;
 
 TEST_CASE("a project is copied without what its rules name, which is listed") {
   const pyram::test::TemporaryDirectory directory;
   const fs::path from = directory / "project";
-  make(from / "site/views.py", "12345");
-  make(from / "site/.env", "secret");
-  make(from / "db.sqlite3");
-  make(from / "templates/media/page.html");
-  make(from / "media/photo.jpg");
-  make(from / "site.sqfs");
-  make(from / "wanted.pem");
+  make_file(from / "site/views.py", "12345");
+  make_file(from / "site/.env", "secret");
+  make_file(from / "db.sqlite3");
+  make_file(from / "templates/media/page.html");
+  make_file(from / "media/photo.jpg");
+  make_file(from / "site.sqfs");
+  make_file(from / "wanted.pem");
   fs::create_symlink("views.py", from / "site/link.py");
   fs::last_write_time(from / "site/views.py", fs::file_time_type{});
 
@@ -54,8 +46,8 @@ TEST_CASE("a project is copied without what its rules name, which is listed") {
 
 TEST_CASE("a layer's key is of what decides its content") {
   const pyram::test::TemporaryDirectory directory;
-  make(directory / "requirements.txt", "-r more.txt\ndjango==5.2\n");
-  make(directory / "more.txt", "six==1.16\n");
+  make_file(directory / "requirements.txt", "-r more.txt\ndjango==5.2\n");
+  make_file(directory / "more.txt", "six==1.16\n");
   BuildOptions options;
   options.packages.requirements = {directory / "requirements.txt"};
   options.cache = "/one";
@@ -68,7 +60,7 @@ TEST_CASE("a layer's key is of what decides its content") {
     CHECK(layer_key(options) == key);
   }
   SECTION("of a requirements file that another one names") {
-    make(directory / "more.txt", "six==1.17\n");
+    make_file(directory / "more.txt", "six==1.17\n");
     CHECK(layer_key(options) != key);
   }
   SECTION("of the packages and the source") {

@@ -1,23 +1,15 @@
 #include <filesystem>
-#include <fstream>
 
 #include "image-builder/embedded.h"
 #include "image-builder/tree/strip_rules.h"
 #include "support/error.h"
+#include "tests/image-builder/scene.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
 
 namespace fs = std::filesystem;
 using namespace pyram::builder;
-
-namespace {
-
-void make(const fs::path& file, std::string_view text = "x") {
-  fs::create_directories(file.parent_path());
-  std::ofstream(file) << text;
-}
-
-}  // namespace
+using pyram::test::make_file;
 
 TEST_CASE("a pattern matches whole names, and ** any number of directories") {
   CHECK(matches("lib/*.py", "lib/os.py"));
@@ -33,11 +25,11 @@ TEST_CASE("a pattern matches whole names, and ** any number of directories") {
 
 TEST_CASE("rules remove what they name, keep what is to be kept, and say what they did") {
   const pyram::test::TemporaryDirectory directory;
-  make(directory / "lib/py/test/a.py", "12345");
-  make(directory / "lib/py/test/keep.py");
-  make(directory / "lib/py/os.py");
-  make(directory / "lib/site/thing/tests/b.py");
-  make(directory / "lib/py/gone/deep/c.py");
+  make_file(directory / "lib/py/test/a.py", "12345");
+  make_file(directory / "lib/py/test/keep.py");
+  make_file(directory / "lib/py/os.py");
+  make_file(directory / "lib/site/thing/tests/b.py");
+  make_file(directory / "lib/py/gone/deep/c.py");
   RuleTable table = parse_rules(
       "[tests] nobody runs them\n{stdlib}/test/\n{site}/*/tests/\n"
       "# a comment\n[other] why not\n{stdlib}/gone/\n!lib/py/test/keep.py\n",

@@ -1,5 +1,6 @@
 #include "tests/image-builder/scene.h"
 
+#include "support/io.h"
 #include "tests/support/catch.h"
 
 namespace pyram::test {
@@ -24,6 +25,11 @@ Command build(const fs::path& prefix, const fs::path& output,
                        output.native(),        "--level", "1"};
   command.arguments.insert(command.arguments.end(), more.begin(), more.end());
   return command;
+}
+
+void make_file(const fs::path& file, std::string_view text) {
+  fs::create_directories(file.parent_path());
+  write_file(file, text);
 }
 
 std::size_t entries_in(const fs::path& directory) {

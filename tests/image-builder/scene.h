@@ -19,6 +19,9 @@ std::filesystem::path small_pypy(const TemporaryDirectory& directory);
                             const std::filesystem::path& output,
                             const std::vector<std::string>& more = {});
 
+// A file with its directories.
+void make_file(const std::filesystem::path& file, std::string_view text = "x");
+
 [[nodiscard]] std::size_t entries_in(const std::filesystem::path& directory);
 
 // A failure as it has to be: the code, and one last line that has `text` in it.
