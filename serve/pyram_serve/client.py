@@ -11,10 +11,11 @@ import time
 
 # A rate is requests per second of the worker's processor time: it tells how far its code is compiled, however
 # busy the machine is.
-WINDOW = 3.0  # Seconds of that for one measured rate.
+WINDOW = 2.0  # Seconds of that for one measured rate.
 PATIENCE = 3  # The rate rises no longer when so many windows in a row bring nothing better ...
 RISE = 1.05  # ... than this times the best before. PyPy has plateaus in between.
 BATCH = 10  # Requests between two looks at the clock.
+LEAST = 1000  # Requests; before that a rate that doesn't rise says nothing: PyPy has only begun.
 
 
 class Hung(Exception):
@@ -91,7 +92,7 @@ def rounds(plan, end):
     """Asks on and on until the rate rises no longer, or the time is over. How many, and the rate of each
     window."""
     total, rates, best, since_best = 0, [], 0.0, 0
-    while plan.requests and since_best < PATIENCE and time.monotonic() < end:
+    while plan.requests and (since_best < PATIENCE or total < LEAST) and time.monotonic() < end:
         start, before = processor_time(), total
         while processor_time() < start + WINDOW and time.monotonic() < end:
             for _ in range(BATCH):

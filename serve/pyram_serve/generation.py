@@ -11,7 +11,7 @@ import queue
 import socket
 import sys
 
-from . import image, machine, rehearsal, signal_queue, urls
+from . import image, jit, machine, rehearsal, signal_queue, urls, worker_memory
 
 
 class Channel:
@@ -32,6 +32,19 @@ def is_asgi(application):
     """A coroutine function with three parameters, or an object that is called as one."""
     call = application if inspect.isroutine(application) else getattr(application, "__call__", None)
     return inspect.iscoroutinefunction(call)
+
+
+def with_watch(application, watch, asgi):
+    """Has `watch` see each request."""
+    if asgi:
+        async def watched(scope, receive, send):
+            watch.request()
+            await application(scope, receive, send)
+    else:
+        def watched(environ, start_response):
+            watch.request()
+            return application(environ, start_response)
+    return watched
 
 
 def with_ready_path(application, path, asgi):
@@ -116,6 +129,11 @@ def make_classes(named=None):
             if isinstance(self.SIG_QUEUE, queue.SimpleQueue):
                 self.SIG_QUEUE = signal_queue.SignalQueue()
 
+        def spawn_worker(self):
+            if self.worker_age == self.num_workers:  # From now on they are others' successors.
+                self.log.error_log.addFilter(lambda record: not str(record.msg).startswith("Booting worker"))
+            return super().spawn_worker()
+
         def start(self):
             self.before_fork(self)
             self.systemd = True  # The sockets are the keeper's to remove.
@@ -142,12 +160,13 @@ def check(cfg):
         sys.exit("pyram_serve: --reuse-port gives each worker a socket of its own, which no reload can keep")
 
 
-def tell_when_booted(cfg, channel):
-    """Each worker tells the keeper when it is about to serve."""
+def tell_when_booted(cfg, channel, watch):
+    """Each worker tells the keeper when it is about to serve, and its memory is watched."""
     users = cfg.post_worker_init
 
     def post_worker_init(worker):
         users(worker)
+        watch.begin(worker)
         channel({"booted": os.getpid()})
 
     cfg.set("post_worker_init", post_worker_init)
@@ -163,6 +182,7 @@ class Start:
         self.skipped = skipped
         self.asker = asker
         self.asgi = False
+        self.watch = worker_memory.Watch(int(options.worker_memory) << 20)
 
     def load(self, app):
         os.environ.update(app.cfg.env)
@@ -179,6 +199,7 @@ class Start:
             app.cfg.set("worker_class", asgi_worker())
             app.cfg.set("threads", 1)
         application = with_static(application, self.options.static, self.asgi)
+        application = with_watch(application, self.watch, self.asgi)
         app.callable = with_ready_path(application, self.options.ready_path, self.asgi)
 
     def requests(self):
@@ -212,13 +233,14 @@ class Start:
         self.channel({"listeners": True}, [listener.fileno() for listener in arbiter.LISTENERS])
         if self.asker:
             self.warm_up(arbiter)
-        tell_when_booted(cfg, self.channel)
+        tell_when_booted(cfg, self.channel, self.watch)
         self.channel({"forking": arbiter.num_workers})
 
 
 def run(channel, options, arguments, descriptors, seconds, skipped):
     """Serves until it is told to end. The exit code."""
     channel = Channel(channel)
+    jit.serve()
     keeper = os.getppid()
     asker = rehearsal.Client(channel) if seconds > 0 else None
     try:

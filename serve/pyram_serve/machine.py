@@ -6,8 +6,8 @@ what a worker has beside what it shares with the parent.
 
 import os
 
-PARENT = 110 << 20
-WORKER = 60 << 20
+PARENT = 100 << 20
+WORKER = 40 << 20
 MOST_WORKERS = 8
 # A worker that is alone answers others while one waits for the database.
 THREADS_OF_ONE = 4

@@ -13,6 +13,8 @@ the old one serves.
   --warm-up-host NAME       the host that the warm-up asks for (the first one that the project allows)
   --warm-up-timeout SECONDS how long one request of the warm-up may take (5)
   --ready-path PATH         answers 200 to whoever asks whether it serves; '' for none (/-/ready)
+  --worker-memory MB        a worker that has written so much of its own ends, and a warm one takes its
+                            place; 0: workers stay, and collect garbage as usual (32)
   --static URL=DIRECTORY    has whitenoise serve the files in a directory (more than once: several)
 
 All of gunicorn's own options go through; `python -m gunicorn --help` lists them. Without any, workers and
@@ -31,6 +33,7 @@ class Options:
         self.warm_up_host = ""
         self.warm_up_timeout = 5.0
         self.ready_path = "/-/ready"
+        self.worker_memory = 32
         self.static = []
         self.app = None  # What the image says of itself, see image.py. Not of the command line.
 
@@ -48,6 +51,10 @@ def _seconds(name, text):
 def _take(own, name, value):
     if name in ("--warm-up", "--warm-up-timeout"):
         value = _seconds(name, value)
+    if name == "--worker-memory":
+        if not value.isdecimal() or int(value) > 1 << 20:
+            raise Wrong("%s is a number of MB, not %r" % (name, value))
+        value = int(value)
     if name == "--static":
         url, mark, directory = value.partition("=")
         if not mark or not url.startswith("/") or not directory:

@@ -274,6 +274,43 @@ class WarmUp(Case):
         self.stop()
 
 
+class WorkerMemory(Case):
+    # Has what it allocates kept, so that it is written memory of the worker's own.
+    GROWING = """
+kept = []
+def growing(environ, start_response):
+    if not pyram_serve.warming():
+        kept.append(bytearray(b"x" * %d))
+    return plain(environ, start_response)
+plain, application = application, growing
+"""
+
+    def grow(self, size, requests, *words):
+        self.write("site_app.py", APPLICATION % {"version": "one", "extra": ""} + self.GROWING % size)
+        self.start("-w", "2", *words)
+        self.ready()
+        pids = [self.fields()[3] for _ in range(requests)]
+        return pids
+
+    def test_a_worker_that_has_grown_makes_place(self):
+        pids = self.grow(80 << 10, 2000)  # 160 MB in all: more than twice the limit of two workers.
+        self.assertGreater(len(set(pids)), 3)
+        self.assertGreater(min(map(pids.count, set(pids) - set(pids[-20:]))), 100)
+        self.assertEqual(self.said().count("Booting worker"), 2)  # The first two; others come silently.
+        self.assertNotIn("Autorestarting", self.said())
+        self.stop()
+
+    def test_an_application_that_needs_more_keeps_its_workers(self):
+        pids = self.grow(1 << 20, 300)
+        self.assertEqual(len(set(pids)), 2)
+        self.assertRegex(self.said(), r"A worker has \d+ MB of its own after \d+ requests; it stays")
+        self.stop()
+
+    def test_zero_is_no_limit(self):
+        self.assertEqual(len(set(self.grow(80 << 10, 1000, "--worker-memory=0"))), 2)
+        self.stop()
+
+
 class Django(Case):
     def start_django(self, kind, *words):
         self.write("site_app.py", DJANGO % {"kind": kind})
