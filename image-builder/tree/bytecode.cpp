@@ -54,13 +54,13 @@ BytecodeResult compile_directory(const Starter& starter, const std::filesystem::
                  work);
 }
 
-BytecodeResult compile_modules(const ImageTree& image, const std::filesystem::path& work,
-                               bool columns) {
+BytecodeResult compile_modules(const ImageTree& image, const Starter& compiler,
+                               const std::filesystem::path& work, bool columns) {
   std::vector<std::string> arguments = {
       image.tree.native(), kTreeInBytecode, std::to_string(usable_cores()),
       columns ? "columns" : "lines", (image.tree / layout::kBytecodeDeltas).native()};
   append_module_directories(image, arguments);
-  return compile(image.starter, arguments, work);
+  return compile(compiler, arguments, work);
 }
 
 void index_modules(const ImageTree& image, std::int64_t time, const std::filesystem::path& work) {

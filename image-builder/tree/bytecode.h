@@ -15,13 +15,13 @@ struct BytecodeResult {
   std::vector<std::string> not_python;  // Files *.py that hold no valid source (templates).
 };
 
-// Compiles everything in the standard library and the package directories with the image's own
-// interpreter, on all cores. The bytecode is "unchecked-hash" (PEP 552): never stale, whatever the
-// files' times are. With `columns` it says where in a line each instruction came from, which is a
-// third of it and only draws carets in tracebacks. What -O and -OO change of it goes to
-// layout::kBytecodeDeltas, whose directory is there. Throws Error (kBadSource) when the interpreter
-// fails.
-[[nodiscard]] BytecodeResult compile_modules(const ImageTree& image,
+// Compiles everything in the standard library and the package directories with `compiler`, an
+// interpreter of the image's own version, on all cores. The bytecode is "unchecked-hash" (PEP 552):
+// never stale, whatever the files' times are. With `columns` it says where in a line each
+// instruction came from, which is a third of it and only draws carets in tracebacks. What -O and
+// -OO change of it goes to layout::kBytecodeDeltas, whose directory is there. Throws Error
+// (kBadSource) when the interpreter fails.
+[[nodiscard]] BytecodeResult compile_modules(const ImageTree& image, const Starter& compiler,
                                              const std::filesystem::path& work, bool columns);
 
 // The same for one directory in `tree` and what is below it, with columns: a project's own modules.

@@ -425,7 +425,17 @@ Runtime find_runtime(const SourceTree& source, const fs::path& program) {
   return runtime;
 }
 
+Starter start_program(const SourceTree& source, const fs::path& program, const Runtime& runtime) {
+  return through_loader(runtime.loader, runtime.library_directories, program,
+                        source.prefix / "bin/pypy3");
+}
+
 }  // namespace
+
+Starter start_in_place(const SourceTree& source) {
+  const fs::path program = find_program_file(source);
+  return start_program(source, program, find_runtime(source, program));
+}
 
 ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path& work) {
   ImageTree image;
@@ -435,9 +445,7 @@ ImageTree lay_out(const SourceTree& source, const fs::path& tree, const fs::path
   if (const auto* known = find_architecture(read_elf_facts(program).machine)) {
     image.architecture = known;
   }
-  const Starter before = through_loader(image.runtime.loader, image.runtime.library_directories,
-                                        program, source.prefix / "bin/pypy3");
-  const InterpreterFacts facts = ask(before, work);
+  const InterpreterFacts facts = ask(start_program(source, program, image.runtime), work);
   if (!is_below(facts.stdlib, source.prefix)) {
     throw Error(ExitCode::kBadSource, "the interpreter in " + quote(source.prefix.native()) +
                                           " finds its standard library elsewhere, in " +

@@ -37,6 +37,9 @@ struct ImageTree {
   std::vector<std::string> libraries;  // Names of the libraries in libexec/pyram.
 };
 
+// The source's interpreter, started where it lies. Throws Error (kBadSource) when there is none.
+[[nodiscard]] Starter start_in_place(const SourceTree& source);
+
 // Moves (or copies, where the source isn't ours) what an image holds into `tree`, which must not
 // exist. Throws Error (kBadSource) when the source has no PyPy, or one that does not start.
 [[nodiscard]] ImageTree lay_out(const SourceTree& source, const std::filesystem::path& tree,
