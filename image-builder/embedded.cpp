@@ -41,6 +41,7 @@ PYRAM_EMBED(serve_client, PYRAM_SERVE_SOURCE "/client.py");
 PYRAM_EMBED(serve_django_guard, PYRAM_SERVE_SOURCE "/django_guard.py");
 PYRAM_EMBED(serve_generation, PYRAM_SERVE_SOURCE "/generation.py");
 PYRAM_EMBED(serve_image, PYRAM_SERVE_SOURCE "/image.py");
+PYRAM_EMBED(serve_jit, PYRAM_SERVE_SOURCE "/jit.py");
 PYRAM_EMBED(serve_keeper, PYRAM_SERVE_SOURCE "/keeper.py");
 PYRAM_EMBED(serve_machine, PYRAM_SERVE_SOURCE "/machine.py");
 PYRAM_EMBED(serve_options, PYRAM_SERVE_SOURCE "/options.py");
@@ -48,6 +49,7 @@ PYRAM_EMBED(serve_rehearsal, PYRAM_SERVE_SOURCE "/rehearsal.py");
 PYRAM_EMBED(serve_signal_queue, PYRAM_SERVE_SOURCE "/signal_queue.py");
 PYRAM_EMBED(serve_training, PYRAM_SERVE_SOURCE "/training.py");
 PYRAM_EMBED(serve_urls, PYRAM_SERVE_SOURCE "/urls.py");
+PYRAM_EMBED(serve_worker_memory, PYRAM_SERVE_SOURCE "/worker_memory.py");
 PYRAM_EMBED(check_extensions, PYRAM_BUILDER_SOURCE "/python/check_extensions.py");
 PYRAM_EMBED(train_django, PYRAM_BUILDER_SOURCE "/python/train_django.py");
 PYRAM_EMBED(train_pymysql, PYRAM_BUILDER_SOURCE "/python/train_pymysql.py");
@@ -110,6 +112,7 @@ std::vector<std::pair<std::string, std::string_view>> serving_modules() {
       {"generation.py",
        between(pyram_embedded_serve_generation, pyram_embedded_serve_generation_end)},
       {"image.py", between(pyram_embedded_serve_image, pyram_embedded_serve_image_end)},
+      {"jit.py", between(pyram_embedded_serve_jit, pyram_embedded_serve_jit_end)},
       {"keeper.py", between(pyram_embedded_serve_keeper, pyram_embedded_serve_keeper_end)},
       {"machine.py", between(pyram_embedded_serve_machine, pyram_embedded_serve_machine_end)},
       {"options.py", between(pyram_embedded_serve_options, pyram_embedded_serve_options_end)},
@@ -118,6 +121,8 @@ std::vector<std::pair<std::string, std::string_view>> serving_modules() {
        between(pyram_embedded_serve_signal_queue, pyram_embedded_serve_signal_queue_end)},
       {"training.py", between(pyram_embedded_serve_training, pyram_embedded_serve_training_end)},
       {"urls.py", between(pyram_embedded_serve_urls, pyram_embedded_serve_urls_end)},
+      {"worker_memory.py",
+       between(pyram_embedded_serve_worker_memory, pyram_embedded_serve_worker_memory_end)},
   };
 }
 
