@@ -87,7 +87,7 @@ def _site(figures):
 def _half_a_core(figures):
     times = figures.times("constrained", "half a core: cold pass", "pyram", "original")
     return (f"**Half a core.** The first start takes {times:.2f} times as long as with unpacked PyPy. "
-            "With a second processor, decompression runs beside the program; here both share one.")
+            "With a second processor, decompression runs in parallel; here both share one.")
 
 
 def _django_memory(figures):
