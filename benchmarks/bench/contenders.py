@@ -222,7 +222,7 @@ class Extraction(Pyram):
 class Ancestor(Contender):
     """A new tmpfs, the whole tree out of a tar.xz, run, remove: at every start."""
 
-    name, title = "ancestor", "the ancestor's way: tmpfs, tar -xJ, run, remove"
+    name, title = "ancestor", "PyRAM's way: tmpfs, tar -xJ, run, remove"
     slow = True
 
     def prepare(self, settings):
