@@ -46,16 +46,20 @@ function hardToRead(window, mode) {
   const page = window.document;
   page.body.setAttribute("data-md-color-scheme", mode);
   const found = new Set();
+  const layers = new Map();
+  const seen = new Set();
   const texts = page.createTreeWalker(page.body, window.NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const element = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !canBeSeen(element, window)) continue;
+    if (!texts.currentNode.data.trim() || seen.has(element)) continue;
+    seen.add(element);
+    const below = layerOf(element, window, layers);
+    if (!canBeSeen(element, window, below)) continue;
     const style = window.getComputedStyle(element);
     const size = parseFloat(style.fontSize);
     const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
-    const background = backgroundOf(element, window);
-    const colour = mixed(withOpacity(element, window, parts(style.color)), background);
-    const ratio = contrast(colour, background);
+    const [red, green, blue, alpha] = parts(style.color);
+    const ratio = contrast(mixed([red, green, blue, alpha * below.opacity], below.background), below.background);
     if (ratio < least)
       found.add(`${mode}: <${element.localName} class="${element.className}"> has a contrast of ` +
                 `${ratio.toFixed(1)}: ${texts.currentNode.data.trim().slice(0, 30)}`);
@@ -63,12 +67,24 @@ function hardToRead(window, mode) {
   return found;
 }
 
-function canBeSeen(element, window) {
-  if (["SCRIPT", "STYLE", "NOSCRIPT", "TITLE"].includes(element.nodeName)) return false;
+function canBeSeen(element, window, layer) {
+  if (["SCRIPT", "STYLE", "NOSCRIPT", "TITLE"].includes(element.nodeName) || layer.opacity === 0) return false;
   if (element.closest(".headerlink, [hidden], [aria-hidden=true]")) return false;
   const box = element.getBoundingClientRect();
-  return box.width > 1 && box.height > 1 && window.getComputedStyle(element).visibility === "visible" &&
-         withOpacity(element, window, [0, 0, 0, 1])[3] > 0;
+  return box.width > 1 && box.height > 1 && window.getComputedStyle(element).visibility === "visible";
+}
+
+// What lies below an element's text: the background that all layers together make, and the opacity of the
+// text. `layers` remembers them.
+function layerOf(element, window, layers) {
+  if (!element) return {background: [255, 255, 255, 1], opacity: 1};
+  if (!layers.has(element)) {
+    const below = layerOf(element.parentElement, window, layers);
+    const style = window.getComputedStyle(element);
+    layers.set(element, {background: mixed(parts(style.backgroundColor), below.background),
+                         opacity: below.opacity * style.opacity});
+  }
+  return layers.get(element);
 }
 
 // "rgb(1, 2, 3)" or "rgba(1, 2, 3, 0.5)" as four numbers.
@@ -77,21 +93,8 @@ function parts(colour) {
   return [red, green, blue, alpha];
 }
 
-function withOpacity(element, window, colour) {
-  let alpha = colour[3];
-  for (let at = element; at; at = at.parentElement) alpha *= window.getComputedStyle(at).opacity;
-  return [...colour.slice(0, 3), alpha];
-}
-
 function mixed(front, back) {
   return [0, 1, 2].map((n) => front[n] * front[3] + back[n] * (1 - front[3])).concat(1);
-}
-
-function backgroundOf(element, window) {
-  const layers = [];
-  for (let at = element; at; at = at.parentElement)
-    layers.unshift(parts(window.getComputedStyle(at).backgroundColor));
-  return layers.reduce((below, layer) => mixed(layer, below), [255, 255, 255, 1]);
 }
 
 function contrast(one, other) {
