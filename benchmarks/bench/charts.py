@@ -111,7 +111,7 @@ def _constrained(record):
             for w in record["samples"] if "cold" in w}
     yield Chart("slow-disk", "First start from a slow disk", note,
                 _groups(record, {w: h for w, h in slow.items() if w.startswith("disk")}, field))
-    yield Chart("constrained", "First start with half a core or little memory", note,
+    yield Chart("constrained", "First start with little processor time or memory", note,
                 _groups(record, {w: h for w, h in slow.items() if not w.startswith("disk")}, field))
 
 
@@ -137,11 +137,16 @@ def _size(record):
 
 
 def _programs(record):
-    field = ["pyram", "original", "cpython"]
-    for kind, name, title in (("once warm", "programs", "One round of a program, once compiled"),
-                              ("whole process", "programs-whole", "The same as a whole short process")):
+    """Programs of seconds, where they were measured, otherwise their rounds once compiled."""
+    def chart(kind, name, title, unit):
         works = {w: w.split(",")[0] for w in record["samples"] if w.endswith(kind)}
-        yield Chart(name, title, "milliseconds, lower is better", _groups(record, works, field))
+        return Chart(name, title, f"{unit}, lower is better",
+                     _groups(record, works, ["pyram", "original", "cpython"]))
+
+    seconds = chart("rounds", "programs", "Programs of some seconds", "seconds")
+    yield seconds if seconds.groups else chart(
+        "once warm", "programs", "One round of a program, once compiled", "milliseconds")
+    yield chart("whole process", "programs-whole", "The same as a whole short process", "milliseconds")
 
 
 def _site(record):

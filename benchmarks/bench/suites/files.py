@@ -32,6 +32,8 @@ def _works(root):
             f"find {place} -type f -print0 | xargs -0 -n 64 -P 2 cat >/dev/null",
         "whole tree, 4 readers":
             f"find {place} -type f -print0 | xargs -0 -n 64 -P 4 cat >/dev/null",
+        "whole tree, 8 readers":
+            f"find {place} -type f -print0 | xargs -0 -n 64 -P 8 cat >/dev/null",
         "find": f"find {place} >/dev/null",
         "stat of every file": f"find {place} -printf '%s %T@\\n' >/dev/null",
         "10,000 missing names": names,
@@ -47,7 +49,7 @@ def run(bench):
     bench.by_hand("", ["# each with its tree freshly mounted: cold with the caches dropped before "
                        "that, warm after a cold one"])
     for work in _works("/"):
-        if not (bench.quick and work.endswith(("1 reader", "4 readers"))):
+        if not (bench.quick and work.endswith(("1 reader", "4 readers", "8 readers"))):
             _tried(bench, field, _shell_work, work, f"cold: {work}", f"warm: {work}")
     _tried(bench, field, _fio, RANDOM, RANDOM)
 
