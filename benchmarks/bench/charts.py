@@ -18,6 +18,7 @@ LOOK = {
     "squashfs": ("kernel squashfs", "#1c8f86"),
     "erofs": ("kernel erofs", "#5c8a2e"),
     "squashfuse_ll": ("squashfuse_ll", "#d0601c"),
+    "squashfuse_ll-new": ("squashfuse_ll 0.5", "#cc6650"),
     "pyram-mount": ("pyram-mount", "#8f74d1"),
     "pyram": ("Pyram", "#5878e6"),
     "extraction": ("Pyram, in RAM", "#c44fa0"),
@@ -93,7 +94,7 @@ def _groups(record, works, names):
 
 _STARTS = {"pass": "an empty script (-c pass)", "pymysql": "importing PyMySQL",
            "django": "Django's set-up and one page"}
-_START_FIELD = ["pyram", "original", "same", "squashfs", "squashfuse_ll"]
+_START_FIELD = ["pyram", "original", "same", "squashfs", "squashfuse_ll", "squashfuse_ll-new"]
 
 
 def _start(record):
@@ -105,7 +106,7 @@ def _start(record):
 
 
 def _constrained(record):
-    field = ["pyram", "original", "squashfs", "squashfuse_ll"]
+    field = ["pyram", "original", "squashfs", "squashfuse_ll", "squashfuse_ll-new"]
     note = "milliseconds, lower is better"
     slow = {w: w.replace(": cold pass", ": an empty script").replace(": cold django", ": Django")
             for w in record["samples"] if "cold" in w}

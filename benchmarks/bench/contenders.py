@@ -145,6 +145,14 @@ class SquashfuseLl(_Mounted):
         return f"{self.program} {self.image} {self.mountpoint}"
 
 
+class NewerSquashfuseLl(SquashfuseLl):
+    name, title = "squashfuse_ll-new", f"squashfuse_ll of Debian {trees.SUITE}, same image"
+
+    def prepare(self, settings):
+        super().prepare(settings)
+        self.program = trees.newer_squashfuse()
+
+
 class PyramMount(_Mounted):
     """The daemon by itself: the mounted PyPy started as the directory's is, without the launcher."""
 
@@ -267,8 +275,8 @@ class CPython(Contender):
         return [str(self.program)]
 
 
-ALL = [Original, Same, Squashfs, Erofs, SquashfuseLl, PyramMount, Pyram, Extraction, Ancestor,
-       CPython]
+ALL = [Original, Same, Squashfs, Erofs, SquashfuseLl, NewerSquashfuseLl, PyramMount, Pyram,
+       Extraction, Ancestor, CPython]
 
 
 def _tidy(script):

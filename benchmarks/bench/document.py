@@ -116,7 +116,9 @@ def _contenders(results):
     for record in results["suites"].values():
         missing.update({k.removeprefix("contender "): v for k, v in record["gaps"].items()
                         if k.startswith("contender ")})
-    for kind in ALL:
+    measured = {name for record in results["suites"].values()
+                for samples in record["samples"].values() for name in samples}
+    for kind in (k for k in ALL if k.name in measured or k.name in missing):
         gap = f" (missing: {missing[kind.name]})" if kind.name in missing else ""
         lines.append(f"- `{kind.name}`: {kind.title}{gap}")
     return "\n".join(lines) + "\n"

@@ -6,8 +6,8 @@ from ..timing import Command, measure
 from .start import WORK as STARTS
 
 TITLE = "Start under constraints"
-CONTENDERS = ["original", "squashfs", "erofs", "squashfuse_ll", "pyram-mount", "pyram",
-              "ancestor", "cpython"]
+CONTENDERS = ["original", "squashfs", "erofs", "squashfuse_ll",
+              "squashfuse_ll-new", "pyram-mount", "pyram", "ancestor", "cpython"]
 MIB = 1 << 20
 
 
@@ -67,7 +67,8 @@ def _verify(bench):
     for contender in bench.contenders:
         if contender.name in ("cpython", "ancestor", "pyram"):
             continue
-        if bench.quick and contender.name in ("original", "erofs", "squashfuse_ll"):
+        if bench.quick and contender.name in ("original", "erofs", "squashfuse_ll",
+                                                "squashfuse_ll-new"):
             continue
         library = "$(ls %s/libexec/pyram/libpypy3*.so %s/lib/*/libpypy3*.so 2>/dev/null | head -1)"
         mount = contender.mount_script()

@@ -9,7 +9,8 @@ from ..machine import Missing, drop_caches, limits, need
 from ..timing import Command, measure
 
 TITLE = "File system"
-CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll", "pyram-mount"]
+CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll",
+              "squashfuse_ll-new", "pyram-mount"]
 
 RANDOM = "cold: random 4 KiB reads, 4 jobs"
 _MISSING_NAMES = """
