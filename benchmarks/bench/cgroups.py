@@ -39,7 +39,7 @@ class Group:
             absent = [c for c in controllers if not (BASE / c / "cgroup.procs").exists()]
             self.directories = {controller: BASE / controller / name for controller in controllers}
         if absent:
-            raise Missing(f"the cgroup controllers {', '.join(absent)} are not to be had here")
+            raise Missing(f"the cgroup controllers {', '.join(absent)} are not available here")
 
         directories = sorted({str(directory) for directory in self.directories.values()})
         self.first = [f"mkdir {directory}" for directory in directories]

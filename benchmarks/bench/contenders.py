@@ -145,6 +145,14 @@ class SquashfuseLl(_Mounted):
         return f"{self.program} {self.image} {self.mountpoint}"
 
 
+class NewerSquashfuseLl(SquashfuseLl):
+    name, title = "squashfuse_ll-new", f"squashfuse_ll of Debian {trees.SUITE}, same image"
+
+    def prepare(self, settings):
+        super().prepare(settings)
+        self.program = trees.newer_squashfuse()
+
+
 class PyramMount(_Mounted):
     """The daemon by itself: the mounted PyPy started as the directory's is, without the launcher."""
 
@@ -222,7 +230,7 @@ class Extraction(Pyram):
 class Ancestor(Contender):
     """A new tmpfs, the whole tree out of a tar.xz, run, remove: at every start."""
 
-    name, title = "ancestor", "the ancestor's way: tmpfs, tar -xJ, run, remove"
+    name, title = "ancestor", "PyRAM's way: tmpfs, tar -xJ, run, remove"
     slow = True
 
     def prepare(self, settings):
@@ -267,8 +275,8 @@ class CPython(Contender):
         return [str(self.program)]
 
 
-ALL = [Original, Same, Squashfs, Erofs, SquashfuseLl, PyramMount, Pyram, Extraction, Ancestor,
-       CPython]
+ALL = [Original, Same, Squashfs, Erofs, SquashfuseLl, NewerSquashfuseLl, PyramMount, Pyram,
+       Extraction, Ancestor, CPython]
 
 
 def _tidy(script):

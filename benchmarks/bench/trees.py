@@ -15,7 +15,7 @@ NOT_PYPYS = ("debconf", "dpkg", "libpython3", "python3-minimal", "python3.", "py
              "libacl1", "libselinux1", "libmd0", "libpcre2", "libdb5", "libuuid1")
 
 
-def _fetch_packages(directory):
+def _fetch_packages(directory, wanted):
     """Debian's packages, checked by apt against Debian's keys, through a private apt root."""
     need("apt-get", "apt")
     for name in ("state/lists/partial", "cache/archives/partial", "etc"):
@@ -36,7 +36,7 @@ def _fetch_packages(directory):
         'APT::Install-Recommends "false";\n')
     environment = {**os.environ, "APT_CONFIG": str(configuration),
                    "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--download-only", "-y", *WANTED]):
+    for arguments in (["update"], ["install", "--download-only", "-y", *wanted]):
         done = subprocess.run(["apt-get", "-q", *arguments], env=environment,
                               capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -53,7 +53,7 @@ def original():
     print("making the original tree (once): fetching, unpacking and byte-compiling", flush=True)
     shutil.rmtree(tree, ignore_errors=True)
     debs = os.environ.get("PYRAM_BENCH_DEBS")
-    archives = Path(debs) if debs else _fetch_packages(WORK / "apt")
+    archives = Path(debs) if debs else _fetch_packages(WORK / "apt", WANTED)
     for package in sorted(archives.glob("*.deb")):
         if not package.name.startswith(NOT_PYPYS):
             sh(f"dpkg-deb -x {package} {tree}")
@@ -65,6 +65,19 @@ def original():
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     (tree / "complete").touch()
     return usr
+
+
+def newer_squashfuse():
+    """squashfuse_ll of a newer Debian than the machine's, as a command line through its own loader."""
+    tree = WORK / "squashfuse"
+    if not (tree / "complete").exists():
+        print("making a newer squashfuse (once): fetching and unpacking", flush=True)
+        shutil.rmtree(tree, ignore_errors=True)
+        for package in sorted(_fetch_packages(WORK / "apt-squashfuse", ["squashfuse"]).glob("*.deb")):
+            sh(f"dpkg-deb -x {package} {tree}")
+        (tree / "complete").touch()
+    loader = next((tree / "usr").glob("lib/*-linux-gnu/ld-linux-*.so.*"))
+    return f"{loader} --library-path {loader.parent} {tree}/usr/bin/squashfuse_ll"
 
 
 def interpreter_of_original(usr):

@@ -1,4 +1,4 @@
-"""Starts other interpreters in every way that Python has, out of the same image."""
+"""Starts other interpreters in every way that Python has, from the same image."""
 
 import multiprocessing
 import subprocess

@@ -9,7 +9,8 @@ from ..machine import Missing, drop_caches, limits, need
 from ..timing import Command, measure
 
 TITLE = "File system"
-CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll", "pyram-mount"]
+CONTENDERS = ["original", "same", "squashfs", "erofs", "squashfuse_ll",
+              "squashfuse_ll-new", "pyram-mount"]
 
 RANDOM = "cold: random 4 KiB reads, 4 jobs"
 _MISSING_NAMES = """
@@ -32,6 +33,8 @@ def _works(root):
             f"find {place} -type f -print0 | xargs -0 -n 64 -P 2 cat >/dev/null",
         "whole tree, 4 readers":
             f"find {place} -type f -print0 | xargs -0 -n 64 -P 4 cat >/dev/null",
+        "whole tree, 8 readers":
+            f"find {place} -type f -print0 | xargs -0 -n 64 -P 8 cat >/dev/null",
         "find": f"find {place} >/dev/null",
         "stat of every file": f"find {place} -printf '%s %T@\\n' >/dev/null",
         "10,000 missing names": names,
@@ -47,7 +50,7 @@ def run(bench):
     bench.by_hand("", ["# each with its tree freshly mounted: cold with the caches dropped before "
                        "that, warm after a cold one"])
     for work in _works("/"):
-        if not (bench.quick and work.endswith(("1 reader", "4 readers"))):
+        if not (bench.quick and work.endswith(("1 reader", "4 readers", "8 readers"))):
             _tried(bench, field, _shell_work, work, f"cold: {work}", f"warm: {work}")
     _tried(bench, field, _fio, RANDOM, RANDOM)
 

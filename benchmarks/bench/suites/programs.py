@@ -1,4 +1,5 @@
-"""programs: five pure-Python programs, as whole processes and as rates inside a running one."""
+"""programs: five pure-Python programs, as whole processes, short ones and of some seconds, and as
+rates inside a running one."""
 
 import json
 
@@ -7,6 +8,7 @@ from ..timing import measure, median
 
 TITLE = "Programs"
 CONTENDERS = ["original", "pyram", "cpython"]
+ROUNDS = 100  # some seconds in CPython
 ANSWERS = {"fibonacci": "75025", "sort": "", "sum": "2999997", "matrix": "", "strings": ""}
 
 
@@ -17,6 +19,7 @@ def run(bench):
         measure(contender.warm(["-c", "pass"]))  # fills the caches
     for name, answer in ANSWERS.items():
         _whole(bench, script, name, answer)
+        _long(bench, script, name)
         if not bench.quick:
             bench.tried(f"{name}, in process", bench.contenders, 3,
                         lambda c: _rates(bench, c, name, c.warm([script, name, "repeat", "60"])),
@@ -32,6 +35,18 @@ def _whole(bench, script, name, answer):
         bench.add(title, contender, measure(command, answer).seconds * 1000, "ms")
 
     bench.tried(name, bench.contenders, 2 if bench.quick else 7, one, [title])
+
+
+def _long(bench, script, name):
+    """A process that lasts for seconds, as a person waits for it."""
+    title = f"{name}, {ROUNDS} rounds"
+
+    def one(contender):
+        command = contender.warm([script, name, "repeat", str(ROUNDS)])
+        bench.command(title, contender, command)
+        bench.add(title, contender, measure(command).seconds, "s")
+
+    bench.tried(title, bench.contenders, 1 if bench.quick else 5, one, [title])
 
 
 def _rates(bench, contender, name, command):
