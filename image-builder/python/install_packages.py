@@ -50,28 +50,66 @@ def environment():
     return kept
 
 
-def explain(errors, tried):
+def explain(errors, tried, advice=None):
     """pip's reason as one line: the first that is an error, with what is indented below a hash's."""
     lines = [line.rstrip() for line in errors.splitlines() if line.strip()]
     if any("DO NOT MATCH THE HASHES" in line for line in lines):
         at = next(i for i, line in enumerate(lines) if "DO NOT MATCH THE HASHES" in line)
         detail = [line.strip() for line in lines[at + 1:] if line.startswith(" ")]
         fail("cannot %s: a hash differs: %s" % (tried, "; ".join(detail)), VERIFICATION)
-    known = [line for line in lines if line.startswith("ERROR: ")]
+    known = [line for line in lines
+             if line.startswith("ERROR: ") and not line.startswith("ERROR: Ignored the following")]
     # "ERROR: Exception:" is followed by a traceback: its last line says what happened.
     if not known or known[0].startswith("ERROR: Exception"):
         known = lines[-1:] or ["pip says nothing"]
-    fail("cannot %s: %s" % (tried, known[0].removeprefix("ERROR: ")))
+    other_python = any("require a different python version" in line for line in lines)
+    fail("cannot %s: %s%s" % (tried, no_version(known[0], other_python) or known[0].removeprefix("ERROR: "),
+                              advice() if advice else ""))
 
 
-def pip(arguments, tried):
-    done = subprocess.run(
+def no_version(line, other_python):
+    """pip's line with all versions of a package, shorter: the newest one that goes with this Python."""
+    found = re.match(r"ERROR: Could not find a version that satisfies the requirement (.*) "
+                     r"\(from versions: (.*)\)$", line)
+    if not found:
+        return None
+    wanted, versions = found.groups()
+    if versions == "none":
+        return "there is no version of %s for Python %d.%d" % (wanted, *sys.version_info[:2])
+    return "no version of %s%s; the newest one that can be had is %s" % (
+        wanted, " goes with Python %d.%d" % sys.version_info[:2] if other_python else " is there",
+        versions.rsplit(", ", 1)[-1])
+
+
+def run_pip(arguments):
+    return subprocess.run(
         [sys.executable, "-I", "-B", "-m", "pip", *arguments],
         env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )
+
+
+def pip(arguments, tried, advice=None):
+    """`advice` is called when it fails, and says more about it."""
+    done = run_pip(arguments)
     if done.returncode != 0:
-        explain(done.stderr or done.stdout, tried)
+        explain(done.stderr or done.stdout, tried, advice)
     return done.stdout
+
+
+def about_sources(order, items):
+    """Which of `items` have no wheel for this PyPy, and the newest versions that have one."""
+    parts = []
+    for item in items:
+        if urllib.parse.urlsplit(item["download_info"]["url"]).path.endswith(".whl"):
+            continue
+        name = item["metadata"]["name"]
+        report = run_pip(["install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary",
+                          ":all:", "--report", "-", *order["options"], name])
+        newest = json.loads(report.stdout)["install"][0] if report.returncode == 0 else None
+        parts.append("%s %s has no wheel for this PyPy%s" % (
+            name, item["metadata"]["version"],
+            "; ask for %s<=%s, which has one" % (name, newest["metadata"]["version"]) if newest else ""))
+    return "".join("; " + part for part in parts)
 
 
 def plain(name):
@@ -121,7 +159,8 @@ def stage(order, items):
         file.writelines(lines)
     directory = os.path.join(order["work"], "packages")
     pip(["install", "--quiet", "--no-deps", "--no-compile", "--no-warn-script-location",
-         "--target", directory, *order["options"], "-r", requirements], "install the packages")
+         "--target", directory, *order["options"], "-r", requirements], "install the packages",
+        lambda: about_sources(order, items))
     return directory
 
 
