@@ -62,6 +62,15 @@ void say_no_migration(const Site& site, const Candidate& candidate, const PutOpt
       site.name() + " migrate");
 }
 
+// After an error, which is what is told.
+void stop_anyway(const Site& site) {
+  try {
+    disable_and_stop(site);
+  } catch (const Error&) {
+    // Its files go all the same.
+  }
+}
+
 // Has the site serve what `wanted` says, or as before. `what` it was, for the error.
 void switch_to(const Site& site, const Versions& wanted, const std::string& what) {
   const Versions before = site.versions();
@@ -107,7 +116,7 @@ void install(const PutOptions& options) {
     say(site.name() + ": serves " + about(candidate) + " on " + web_socket_of(site).native());
     say_no_migration(site, candidate, options);
   } catch (const Error& error) {
-    if (site.exists()) disable_and_stop(site);
+    if (site.exists()) stop_anyway(site);
     site.remove();
     throw Error(error.code(), "cannot install " + site.name() + ": " + error.what());
   }
@@ -133,11 +142,11 @@ void upgrade(const PutOptions& options) {
     say_no_migration(site, candidate, options);
   } catch (const Error& error) {
     site.prune();
-    const std::string text = error.what();
-    throw Error(error.code(), "cannot upgrade " + site.name() + ": " + text +
-                                  (text.find(before.current) == std::string::npos
-                                       ? "; " + before.current + " goes on serving"
-                                       : ""));
+    std::string text = error.what();
+    if (text.find(before.current) == std::string::npos && is_serving(site)) {
+      text += "; " + before.current + " goes on serving";
+    }
+    throw Error(error.code(), "cannot upgrade " + site.name() + ": " + text);
   }
 }
 

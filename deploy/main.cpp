@@ -29,7 +29,6 @@ using pyram::deploy::Site;
 struct Options {
   pyram::deploy::PutOptions put;
   std::string site;
-  std::vector<std::string> words;
   std::string lines;
   bool follow = false;
   bool purge = false;
@@ -94,17 +93,20 @@ void add_changes(CLI::App& app, Options& options) {
 }
 
 void add_manage(CLI::App& app, Options& options) {
-  CLI::App* command = add_command(
-      app, "manage", "run a command of Django's manage.py as the site does", options,
-      [&options](const Site& site) {
-        pyram::deploy::require_systemd();
-        pyram::deploy::mount_current(site);
-        const bool terminal = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
-        become(
-            pyram::deploy::manage_command(site, site.versions().current, options.words, terminal));
-      });
+  CLI::App* command =
+      app.add_subcommand("manage", "run a command of Django's manage.py as the site does");
+  command->add_option("SITE", options.site, "the site's name")->required();
+  // What follows is Django's, with all of its options.
   command->prefix_command();
-  command->add_option("COMMAND", options.words, "the command and its arguments");
+  command->callback([&options, command] {
+    require_root();
+    pyram::deploy::require_systemd();
+    const Site site(options.site);
+    pyram::deploy::mount_current(site);
+    const bool terminal = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
+    become(pyram::deploy::manage_command(site, site.versions().current, command->remaining(),
+                                         terminal));
+  });
 }
 
 void add_views(CLI::App& app, Options& options) {
