@@ -38,8 +38,10 @@ PYRAM_EMBED(app_project, PYRAM_BUILDER_SOURCE "/python/app_project.py");
 PYRAM_EMBED(serve_init, PYRAM_SERVE_SOURCE "/__init__.py");
 PYRAM_EMBED(serve_main, PYRAM_SERVE_SOURCE "/__main__.py");
 PYRAM_EMBED(serve_client, PYRAM_SERVE_SOURCE "/client.py");
+PYRAM_EMBED(serve_control, PYRAM_SERVE_SOURCE "/control.py");
 PYRAM_EMBED(serve_django_guard, PYRAM_SERVE_SOURCE "/django_guard.py");
 PYRAM_EMBED(serve_generation, PYRAM_SERVE_SOURCE "/generation.py");
+PYRAM_EMBED(serve_handover, PYRAM_SERVE_SOURCE "/handover.py");
 PYRAM_EMBED(serve_image, PYRAM_SERVE_SOURCE "/image.py");
 PYRAM_EMBED(serve_jit, PYRAM_SERVE_SOURCE "/jit.py");
 PYRAM_EMBED(serve_keeper, PYRAM_SERVE_SOURCE "/keeper.py");
@@ -107,10 +109,12 @@ std::vector<std::pair<std::string, std::string_view>> serving_modules() {
       {"__init__.py", between(pyram_embedded_serve_init, pyram_embedded_serve_init_end)},
       {"__main__.py", between(pyram_embedded_serve_main, pyram_embedded_serve_main_end)},
       {"client.py", between(pyram_embedded_serve_client, pyram_embedded_serve_client_end)},
+      {"control.py", between(pyram_embedded_serve_control, pyram_embedded_serve_control_end)},
       {"django_guard.py",
        between(pyram_embedded_serve_django_guard, pyram_embedded_serve_django_guard_end)},
       {"generation.py",
        between(pyram_embedded_serve_generation, pyram_embedded_serve_generation_end)},
+      {"handover.py", between(pyram_embedded_serve_handover, pyram_embedded_serve_handover_end)},
       {"image.py", between(pyram_embedded_serve_image, pyram_embedded_serve_image_end)},
       {"jit.py", between(pyram_embedded_serve_jit, pyram_embedded_serve_jit_end)},
       {"keeper.py", between(pyram_embedded_serve_keeper, pyram_embedded_serve_keeper_end)},

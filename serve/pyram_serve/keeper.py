@@ -3,6 +3,7 @@
 It starts a generation (generation.py: gunicorn with the application, warm), keeps the listening sockets, and
 on SIGHUP starts the next one; when that is ready, the one before ends as gunicorn does, after its last
 answer. It loads neither gunicorn nor the application, so that each generation sees the files of its time.
+With --image the next one is a program of the image of its time, and the keeper follows it (handover.py).
 """
 
 import json
@@ -10,16 +11,19 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
+
+from . import control, handover
 
 FORWARDED = (signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU)
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOADING = (signal.SIGHUP, signal.SIGUSR2)
+ALL = (*FORWARDED, *ENDING, *RELOADING, signal.SIGCHLD)
 # A generation that hangs or dies in its warm-up is started again without what it was asked for, and after
 # that without a warm-up at all.
 WARM_ATTEMPTS = 2
 SLACK = 10.0  # Seconds beyond a warm-up's own bounds until it counts as hanging.
+LOADING = 300.0  # Seconds that a reload's application may take before its warm-up, and its workers after it.
 FIRST_INHERITED = 3  # The first descriptor of systemd's.
 
 
@@ -33,14 +37,17 @@ def say(text):
 class Generation:
     """A process of gunicorn's, and what it has said."""
 
-    def __init__(self, pid, channel, attempt, skipped):
+    def __init__(self, pid, channel, attempt=1, skipped=(), image=None):
         self.pid = pid
         self.channel = channel
         self.attempt = attempt  # The first is 1.
         self.skipped = skipped  # Requests that its warm-up leaves out.
-        self.deadline = None  # Of its warm-up.
+        self.image = image  # The file that it runs out of, where that is not the keeper's.
+        self.deadline = None  # Of what it does before it serves.
         self.warming = False
         self.hung = False  # It was killed for that.
+        self.ended = False
+        self.why = ""  # It did not start, in its own words.
         self.workers = None  # How many it forks, once it does.
         self.booted = 0
 
@@ -48,8 +55,8 @@ class Generation:
 class Notifier:
     """systemd's readiness protocol, spoken by the keeper alone: neither workers nor the application."""
 
-    def __init__(self):
-        self.address = os.environ.pop("NOTIFY_SOCKET", "")
+    def __init__(self, address=None):
+        self.address = os.environ.pop("NOTIFY_SOCKET", "") if address is None else address
 
     def __call__(self, *lines):
         if not self.address:
@@ -72,22 +79,34 @@ def inherited_sockets():
 
 
 class Keeper:
-    def __init__(self, options, arguments):
+    def __init__(self, options, arguments, facts=None):
+        """`facts`: a predecessor's, which was this process until now."""
         self.options = options
         self.arguments = arguments
-        self.notify = Notifier()
-        self.activated = inherited_sockets()
-        self.listeners = list(self.activated)
-        self.pidfile = None
         self.current = self.next = None
         self.leaving = {}
         self.reload_again = False
         self.code = None  # The program's, once it is decided that it ends.
         self.selector = selectors.DefaultSelector()
+        if facts:
+            self._take_facts(facts)
+        else:
+            self.notify = Notifier()
+            self.listeners = inherited_sockets()
+            self.activated = bool(self.listeners)
+            self.pidfile = None
+            self.control = control.Control(options.control)
 
     def run(self):
         self._watch_signals()
-        self._start(attempt=1, skipped=())
+        if self.control.listener:
+            self.selector.register(self.control.listener, selectors.EVENT_READ, self._take_request)
+        if not self.current:
+            self._start()
+        elif self.reload_again:
+            self.reload_again = False
+            self._reload()
+        self._reap()  # What ended while this process became another program.
         while self.code is None or self.current or self.next or self.leaving:
             for key, _ in self.selector.select(self._patience()):
                 key.data()
@@ -101,9 +120,10 @@ class Keeper:
         self.wake, wakeup = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wakeup, False)
-        for number in (*FORWARDED, *ENDING, *RELOADING, signal.SIGCHLD):
+        for number in ALL:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        handover.unblock(ALL)
         self.wakeup = wakeup
         self.selector.register(self.wake, selectors.EVENT_READ, self._take_signals)
 
@@ -130,23 +150,27 @@ class Keeper:
 
     # Generations.
 
-    def _start(self, attempt, skipped):
+    def _start(self, attempt=1, skipped=(), image=None):
+        """`image`: a file that it is to run out of, in place of the keeper's own image."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._become_generation(theirs, attempt, skipped)
+            self._become_generation(theirs, attempt, skipped, image)
         theirs.close()
-        self.next = Generation(pid, ours, attempt, skipped)
-        generation = self.next
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._hear(generation))
+        self.next = Generation(pid, ours, attempt, skipped, image)
+        if self.current:
+            self.next.deadline = time.monotonic() + LOADING
+        self._listen_to(self.next)
 
-    def _become_generation(self, channel, attempt, skipped):
+    def _listen_to(self, generation):
+        self.selector.register(generation.channel, selectors.EVENT_READ, lambda: self._hear(generation))
+
+    def _become_generation(self, channel, attempt, skipped, image):
         """In the child. Never returns."""
-        code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (*FORWARDED, *ENDING, *RELOADING, signal.SIGCHLD):
+            for number in ALL:
                 signal.signal(number, signal.SIG_DFL)
             self.selector.close()
             os.close(self.wake)
@@ -154,30 +178,37 @@ class Keeper:
             for generation in (self.current, *self.leaving.values()):
                 if generation:
                     generation.channel.close()
-            from . import generation
+            self.control.close()
             seconds = self.options.warm_up if attempt <= WARM_ATTEMPTS else 0.0
-            code = generation.run(channel, self.options, self.arguments, self.listeners, seconds, skipped)
-        except SystemExit as leave:
-            code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
-        except BaseException:  # noqa: B902 the last one to see it
-            import traceback
-            traceback.print_exc()
+            if image:
+                handover.become(image, handover.GENERATION, self.options.words,
+                                {"channel": channel.fileno(), "listeners": self.listeners, "seconds": seconds,
+                                 "skipped": skipped}, [channel.fileno(), *self.listeners])
+            handover.run_generation(channel, self.options, self.arguments, self.listeners, seconds, skipped)
+        except Exception as error:  # noqa: B902 nothing may go on as a second keeper
+            say(str(error))
+            handover.tell(channel, str(error))
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            os._exit(1)
 
     def _hear(self, generation):
+        """Takes one message. Whether there was one."""
         try:
-            text, descriptors, _, _ = socket.recv_fds(generation.channel, 1 << 16, 16)
+            text, descriptors, _, _ = socket.recv_fds(generation.channel, 1 << 16, 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
         except OSError:
             text, descriptors = b"", []
         if not text:  # It has ended, or is about to.
-            self.selector.unregister(generation.channel)
-            generation.channel.close()
-            self._reap()
-            return
-        said = json.loads(text)
+            if generation.channel.fileno() >= 0:
+                self.selector.unregister(generation.channel)
+                generation.channel.close()
+                self._reap()
+            return False
+        self._take_message(generation, json.loads(text), descriptors)
+        return True
+
+    def _take_message(self, generation, said, descriptors):
         if self.listeners:
             for descriptor in descriptors:  # Others of the same sockets.
                 os.close(descriptor)
@@ -191,6 +222,8 @@ class Keeper:
             self.notify("STATUS=Warming up")
         if "say" in said:
             say(said["say"])
+        if "why" in said:
+            generation.why = said["why"]
         if "failed" in said:
             self._say_failed(said)
         if "warm" in said:
@@ -198,11 +231,13 @@ class Keeper:
         if "hung" in said:
             self._without(generation, said["hung"])
         if "forking" in said:
-            generation.warming, generation.deadline = False, None
+            generation.warming = False
+            generation.deadline = time.monotonic() + LOADING if self.current else None
             generation.workers = said["forking"]
         if "booted" in said:
             generation.booted += 1
-            if generation is self.next and generation.booted >= generation.workers:
+            ready = generation.workers is not None and generation.booted >= generation.workers
+            if generation is self.next and ready and not generation.ended:
                 self._take_over(generation)
 
     @staticmethod
@@ -234,6 +269,23 @@ class Keeper:
             self._kill(self.current, signal.SIGTERM)
         self.current, self.next = generation, None
         self.notify("READY=1", "STATUS=Serving")
+        self.control.answer("ready")
+        if generation.image and self.code is None:
+            self._follow(generation)
+        self._reload_if_asked()
+
+    def _take_request(self):
+        """Of the control socket."""
+        if not self.control.accept():
+            return
+        if self.code is not None:
+            self.control.refuse("failed: the service is about to end")
+        elif not self.current:
+            self.control.refuse("failed: the service has not got ready yet")
+        else:
+            self._reload()
+
+    def _reload_if_asked(self):
         if self.reload_again:
             self.reload_again = False
             self._reload()
@@ -245,8 +297,43 @@ class Keeper:
             # What it has loaded may be older than what this signal is about.
             self.reload_again = bool(self.current)
             return
+        self.control.begin()
         self.notify("RELOADING=1", "MONOTONIC_USEC=%d" % (time.monotonic() * 1e6), "STATUS=Reloading")
-        self._start(attempt=1, skipped=())
+        # Links are followed once: who comes later is to run out of the same file.
+        self._start(image=os.path.realpath(self.options.image) if self.options.image else None)
+
+    # The keeper's own way into the image that its generation runs out of.
+
+    def _follow(self, generation):
+        listener, waiting = self.control.descriptors()
+        generations = [(generation, "current"), *((one, "leaving") for one in self.leaving.values())]
+        facts = {"notify": self.notify.address, "activated": self.activated, "listeners": self.listeners,
+                 "pidfile": self.pidfile, "control": listener, "waiting": waiting,
+                 "reload_again": self.reload_again,
+                 "generations": [(role, one.pid, one.channel.fileno()) for one, role in generations]}
+        channels = [one.channel.fileno() for one, _ in generations if one.channel.fileno() >= 0]
+        handover.block(ALL)
+        try:
+            handover.become(generation.image, handover.KEEPER, self.options.words, facts,
+                            [*self.listeners, *channels, *waiting, *([] if listener is None else [listener])])
+        except handover.Failed as error:
+            say("the keeper stays in the old image: %s" % error)
+            handover.unblock(ALL)
+
+    def _take_facts(self, facts):
+        self.notify = Notifier(facts["notify"])
+        self.activated, self.listeners = facts["activated"], facts["listeners"]
+        self.pidfile = facts["pidfile"]
+        self.reload_again = facts["reload_again"]
+        self.control = control.Control(listener=facts["control"], waiting=facts["waiting"])
+        for role, pid, channel in facts["generations"]:
+            # One that has closed its end is about to end.
+            one = Generation(pid, handover.channel_of(channel) if channel >= 0 else socket.socketpair()[0])
+            self._listen_to(one)
+            if role == "current":
+                self.current = one
+            else:
+                self.leaving[pid] = one
 
     # Ends.
 
@@ -255,6 +342,7 @@ class Keeper:
         if self.code is None:
             self.code = code
             self.notify("STOPPING=1")
+            self.control.refuse("failed: the service is about to end")
         if self.next:
             self._kill(self.next, signal.SIGKILL)
         for generation in (self.current, *self.leaving.values()):
@@ -272,6 +360,11 @@ class Keeper:
             self._ended(pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, pid, code):
+        for generation in (self.next, self.current):
+            if generation and generation.pid == pid:
+                generation.ended = True
+                while self._hear(generation):
+                    pass  # Its last messages: its end may be seen first.
         if pid in self.leaving:
             del self.leaving[pid]
         elif self.next and pid == self.next.pid:
@@ -288,14 +381,17 @@ class Keeper:
             return
         if generation.warming:
             if generation.hung and generation.attempt < WARM_ATTEMPTS:
-                self._start(generation.attempt + 1, generation.skipped)
+                self._start(generation.attempt + 1, generation.skipped, generation.image)
             else:
                 say("the warm-up %s; serving without one"
                     % ("hangs" if generation.hung else "ended with " + ending(code)))
-                self._start(WARM_ATTEMPTS + 1, ())
+                self._start(WARM_ATTEMPTS + 1, (), generation.image)
         elif self.current:
-            say("the application did not start (%s); the one before goes on serving" % ending(code))
+            how = "it hangs" if generation.hung else ending(code)
+            say("the application did not start (%s); the one before goes on serving" % how)
             self.notify("READY=1", "STATUS=Serving; the last reload failed")
+            self.control.answer("failed: " + (generation.why or how))
+            self._reload_if_asked()
         else:
             self._end(code if code >= 0 else 1, signal.SIGTERM)  # 0: --check-config, for example.
 
@@ -319,6 +415,7 @@ class Keeper:
             say("cannot write the file %s: %s" % (path, error.strerror))
 
     def _clean_up(self):
+        self.control.end(self.options.control)
         for name in [self.pidfile] + ([] if self.activated else self._socket_files()):
             if name:
                 try:

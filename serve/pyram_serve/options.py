@@ -15,6 +15,8 @@ the old one serves.
   --ready-path PATH         answers 200 to whoever asks whether it serves; '' for none (/-/ready)
   --worker-memory MB        a worker that has written so much of its own ends, and a warm one takes its
                             place; 0: workers stay, and collect garbage as usual (32)
+  --image FILE              a reload starts the image that FILE is then: whatever is new, PyPy too
+  --control FILE            a socket: who connects has a reload begun, and reads how it ended
   --static URL=DIRECTORY    has whitenoise serve the files in a directory (more than once: several)
 
 All of gunicorn's own options go through; `python -m gunicorn --help` lists them. Without any, workers and
@@ -34,7 +36,10 @@ class Options:
         self.warm_up_timeout = 5.0
         self.ready_path = "/-/ready"
         self.worker_memory = 32
+        self.image = ""
+        self.control = ""
         self.static = []
+        self.words = []  # The command line as it was.
         self.app = None  # What the image says of itself, see image.py. Not of the command line.
 
 
@@ -67,7 +72,8 @@ def _take(own, name, value):
 def parse(words):
     """Our Options and the words that are gunicorn's. No Options when the help was asked for."""
     own, rest = Options(), []
-    known = {"--" + name.replace("_", "-") for name in vars(own) if name != "app"}
+    known = {"--" + name.replace("_", "-") for name in vars(own) if name not in ("app", "words")}
+    own.words = list(words)
     words = list(words)
     while words:
         word = words.pop(0)

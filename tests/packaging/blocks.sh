@@ -4,9 +4,10 @@
 #   <!-- test: last -->            documents.test runs it at the very end
 #   <!-- test: container -->       containers.test runs it
 
-# Run by documents.test on a fresh system, and by commands.test in this checkout.
+# Run by documents.test on a fresh system, by deploy.test on another one, and by commands.test in this checkout.
 system_documents=(docs/getting-started.md docs/virtual-environments.md docs/moving-from-pyram.md docs/faq.md
-  docs/licences.md docs/adding-packages.md docs/systemd.md docs/django-site.md)
+  docs/licences.md docs/adding-packages.md docs/systemd.md docs/django-site-by-hand.md)
+deploy_documents=(docs/django-site.md docs/deploying.md)
 checkout_documents=(README.md CONTRIBUTING.md)
 
 # list_blocks FILE: a line for each block, its number and mark ("" is the usual one).

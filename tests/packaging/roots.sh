@@ -130,7 +130,8 @@ remove_root() {
 }
 
 # Boots the root's own systemd, in a container that shares this machine's network. From then on
-# in_root and as_user run inside. Needs systemd and dbus in the root.
+# in_root and as_user run inside. Needs systemd and dbus in the root. Debian 13's runs on control groups of
+# version 1, which this machine may have, only when it is told to.
 machine=''
 boot_root() {
   umount -l "$root/run" "$root/dev" "$root/proc"
@@ -138,7 +139,7 @@ boot_root() {
   touch "$root/etc/machine-id"
   systemd-nspawn --quiet --hostname=server --register=no --keep-unit --directory="$root" --boot --console=pipe \
     --bind=/dev/fuse --capability=all --system-call-filter='@mount' \
-    </dev/null >"$root/console" 2>&1 &
+    SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 </dev/null >"$root/console" 2>&1 &
   nspawn=$!
   in_root() {
     nsenter -t "$machine" -a env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -153,7 +154,7 @@ class Case(unittest.TestCase):
     def application(self, version="one", extra=""):
         self.write("site_app.py", APPLICATION % {"version": version, "extra": extra})
 
-    def start(self, *words, urls=None, application="site_app:application", bind=True, **environment):
+    def start(self, *words, urls=None, application="site_app:application", bind=True, launcher=(), **environment):
         if urls is not None:
             self.write("urls", urls)
             words = ("--warm-up-urls", self.file("urls"), *words)
@@ -164,7 +165,7 @@ class Case(unittest.TestCase):
         self.log = open(self.file("log"), "w+")
         self.addCleanup(self.log.close)
         self.server = subprocess.Popen(
-            [PYRAM, "-m", "pyram_serve", *words, application], cwd=self.directory, stdout=self.log, stderr=self.log,
+            [PYRAM, *launcher, "-m", "pyram_serve", *words, application], cwd=self.directory, stdout=self.log, stderr=self.log,
             env=dict(os.environ, NOTIFY_SOCKET=self.notifications.path, **environment))
         self.addCleanup(self.kill)
 
@@ -438,6 +439,121 @@ class Reload(Case):
         self.ready()
         self.wait_for_answer("three")
         self.stop()
+
+
+class OtherImage(Case):
+    """Reloads with --image, which is a link here, as that of pyram-app."""
+
+    APPLICATION_EXTRA = "VERSION += os.path.basename(sys.prefix).partition('-')[0]"
+
+    def setUp(self):
+        super().setUp()
+        for name in ("one.sqfs", "two.sqfs"):
+            os.link(os.environ["PYRAM_IMAGE"], self.file(name))
+        self.write("broken.sqfs", "no image")
+        self.link("one.sqfs")
+
+    def link(self, name):
+        os.symlink(name, self.file("next"))
+        os.rename(self.file("next"), self.file("current.sqfs"))
+
+    def serve(self, *words):
+        self.application("", self.APPLICATION_EXTRA)
+        image = self.file("current.sqfs")
+        path = os.path.dirname(PYRAM) + os.pathsep + os.environ["PATH"]
+        self.start("--image", image, "--control", self.file("control"), *words, launcher=("--image", image), PATH=path)
+        self.ready()
+        self.assertEqual(self.fields()[0], "one")
+
+    def reload(self):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(self.file("control"))
+            with client.makefile() as answer:
+                return answer.readline()
+
+    def runs_out_of(self, pid):
+        return os.path.basename(os.readlink("/proc/%d/exe" % pid).partition("/libexec/")[0]).partition("-")[0]
+
+    def mount_of(self, stem):
+        with open("/proc/self/mountinfo") as mounts:
+            return [line.split()[4] for line in mounts if "/%s-" % stem in line]
+
+    def test_the_keeper_and_no_request_stay_behind(self):
+        self.serve("-w", "2", "--pid", self.file("pid"))
+        self.assertEqual(self.runs_out_of(self.server.pid), "one")
+        with Load(self) as load:
+            self.link("two.sqfs")
+            self.assertEqual(self.reload(), "ready\n", self.said())
+            load.wait_for("two")
+            while "one" in load.answers[-50:]:
+                time.sleep(0.05)
+            self.assertGreater(int(self.fields()[1]), 20)
+            # And from there on to another one, by a signal.
+            self.ready()
+            self.link("one.sqfs")
+            self.server.send_signal(signal.SIGHUP)
+            self.ready()
+            load.wait_for("one")
+            while "two" in load.answers[-50:]:
+                time.sleep(0.05)
+        self.assertEqual(load.failed, [])
+        # No process holds the image that was left.
+        until = time.monotonic() + PATIENCE
+        while self.runs_out_of(self.server.pid) != "one" or self.mount_of("two"):
+            for mount in self.mount_of("two"):
+                subprocess.run([PYRAM + "-mount", "--unmount", mount], stderr=subprocess.DEVNULL)
+            self.assertLess(time.monotonic(), until, self.said())
+        with open(self.file("pid")) as file:
+            self.assertEqual(int(file.read()), self.server.pid)
+        self.stop()
+        for name in ("web.sock", "control", "pid"):
+            self.assertFalse(os.path.exists(self.file(name)), name)
+
+    def test_what_cannot_serve_leaves_the_old_serving(self):
+        self.serve("-w", "1")
+        self.link("broken.sqfs")
+        self.assertEqual(self.reload(), "failed: code 125\n")
+        self.assertIn("it is not a SquashFS", self.said())
+        self.link("two.sqfs")
+        self.write("site_app.py", "import nowhere\n")
+        self.assertEqual(self.reload(), "failed: ModuleNotFoundError: No module named 'nowhere'\n")
+        self.assertEqual(self.fields()[0], "one")
+        self.assertEqual(self.runs_out_of(self.server.pid), "one")
+        self.application("", self.APPLICATION_EXTRA + "\nsys.exit('pyram_serve: not today')")
+        self.assertEqual(self.reload(), "failed: not today\n")
+        self.application("", self.APPLICATION_EXTRA)
+        self.assertEqual(self.reload(), "ready\n")
+        self.wait_for_answer("two")
+        self.stop()
+
+    def test_a_hanging_request_is_left_out_in_the_new_image_too(self):
+        self.write("urls", "/a\n")
+        self.serve("--warm-up-timeout=1", "--warm-up-urls", self.file("urls"))
+        self.link("two.sqfs")
+        self.write("urls", "/a\n/hang\n")
+        self.assertEqual(self.reload(), "ready\n", self.said())
+        self.assertRegex(self.said(), "GET /hang was not answered within 1 s; it is left out")
+        self.wait_for_answer("two")
+        self.assertEqual(self.fields()[2], "GET /a")
+        self.stop()
+
+    def test_a_keeper_of_another_version_is_refused(self):
+        self.serve("-w", "1")
+        package = os.path.dirname(os.path.abspath(self.pyram_serve()))
+        shutil.copytree(package, self.file("pyram_serve"))
+        with open(self.file("pyram_serve/handover.py"), "a") as file:
+            file.write("PROTOCOL += 1\n")
+        self.link("two.sqfs")
+        self.assertEqual(self.reload(), "failed: the image's pyram_serve cannot take over from the one that runs; "
+                                        "restart the service\n", self.said())
+        self.assertEqual(self.fields()[0], "one")
+        self.stop()
+
+    @staticmethod
+    def pyram_serve():
+        return next(os.path.join(path, "pyram_serve/__init__.py") for path in sys.path
+                    if os.path.exists(os.path.join(path, "pyram_serve/__init__.py")))
 
 
 class Processes(Case):

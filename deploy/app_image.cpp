@@ -1,0 +1,110 @@
+#include "deploy/app_image.h"
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "fusefs/image/image.h"
+#include "image-builder/output/integrity.h"
+#include "image-builder/output/manifest.h"
+#include "support/error.h"
+
+namespace pyram::deploy {
+namespace fs = std::filesystem;
+namespace {
+
+std::string date(std::int64_t seconds) {
+  const std::time_t time = seconds;
+  std::tm parts{};
+  char text[32] = "?";
+  if (::gmtime_r(&time, &parts) != nullptr) {
+    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &parts);
+  }
+  return text;
+}
+
+std::vector<fs::path> keys_in(const fs::path& trust) {
+  std::vector<fs::path> keys;
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(trust, ignored)) {
+    if (entry.path().extension() == ".pem") keys.push_back(entry.path());
+  }
+  std::sort(keys.begin(), keys.end());
+  return keys;
+}
+
+// Throws unless one of the keys has signed the image.
+void check_signature(const fs::path& image, const fs::path& trust,
+                     const std::vector<fs::path>& keys) {
+  for (const fs::path& key : keys) {
+    try {
+      (void)builder::verify_image(image, key);
+      return;
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::kVerification) throw;
+    }
+  }
+  throw Error(ExitCode::kVerification,
+              "the image " + quote(image.native()) + " is not signed by a key of " +
+                  quote(trust.native()) +
+                  "; sign it with pyram-image sign, or put its maker's public key there");
+}
+
+std::string machine() {
+  utsname names{};
+  return ::uname(&names) == 0 ? static_cast<const char*>(names.machine) : "";
+}
+
+void check_machine(const fs::path& image, const std::string& platform) {
+  const std::string own = machine();
+  if (platform.ends_with("-" + own)) return;
+  throw Error(ExitCode::kBadImage, "the image " + quote(image.native()) + " is for " +
+                                       quote(platform) + ", and this machine is " + own +
+                                       "; build it for this one (pyram-image app, here)");
+}
+
+}  // namespace
+
+AppImage describe_app_image(const fs::path& image) {
+  const auto trailer = builder::read_trailer(image);
+  if (!trailer) {
+    throw Error(ExitCode::kVerification,
+                "the image " + quote(image.native()) +
+                    " has no digest to check it by; pyram-image app makes images that have one");
+  }
+  const nlohmann::json manifest = builder::parse_manifest(
+      builder::read_manifest(*Image::open(image)), image.native(), ExitCode::kBadImage);
+  AppImage result;
+  result.digest = builder::digest_text(trailer->digest);
+  result.signature =
+      trailer->signature ? "signed by " + builder::key_text(*trailer->signature) : "not signed";
+  return builder::read_or_refuse(image.native(), ExitCode::kBadImage, [&] {
+    check_machine(image, manifest.at("python").at("platform").get<std::string>());
+    if (!manifest.contains("app") || manifest.at("app").value("kind", "script") == "script") {
+      throw Error(ExitCode::kBadImage, "the image " + quote(image.native()) +
+                                           " has no application to serve; pyram-image app makes "
+                                           "one of a project that has");
+    }
+    const nlohmann::json& app = manifest.at("app");
+    result.application = escape(app.at("application").get<std::string>());
+    result.is_django = app.contains("settings");
+    result.built = date(manifest.at("time").get<std::int64_t>());
+    return result;
+  });
+}
+
+AppImage check_app_image(const fs::path& image, const fs::path& trust) {
+  const std::vector<fs::path> keys = keys_in(trust);
+  (void)builder::verify_image(image, {});
+  if (!keys.empty()) check_signature(image, trust, keys);
+  AppImage result = describe_app_image(image);
+  if (keys.empty() && result.signature != "not signed") {
+    result.signature += ", which was not checked: " + std::string(kTrust) + " has no key";
+  }
+  return result;
+}
+
+}  // namespace pyram::deploy
