@@ -2,9 +2,13 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <bit>
+#include <charconv>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <optional>
 
 #include "image-builder/app/app.h"
 #include "image-builder/build.h"
@@ -12,6 +16,7 @@
 #include "image-builder/output/info.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/train/train.h"
+#include "image-builder/usage_error.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/signal_reset.h"
@@ -28,6 +33,27 @@ struct InfoOptions {
 };
 
 void print(const std::string& text) { pyram::write_full(STDOUT_FILENO, text, "standard output"); }
+
+std::optional<std::uint64_t> number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+// Checks of values; what is wrong with one, for CLI11 to put behind the option's name.
+std::string is_level(const std::string& text) {
+  const auto level = number(text);
+  if (level && *level >= 1 && *level <= 22) return {};
+  return "needs a number from 1 to 22, not " + pyram::quote(text);
+}
+
+// As mksquashfs takes it, which would refuse another one after minutes only.
+std::string is_block_size(const std::string& text) {
+  const auto size = number(text);
+  if (size && *size >= 4096 && *size <= 1048576 && std::has_single_bit(*size)) return {};
+  return "needs a power of two from 4096 to 1048576, not " + pyram::quote(text);
+}
 
 // What decides how packages are found, for `build` and `app`.
 void add_packages(CLI::App* command, pyram::builder::BuildOptions& options) {
@@ -71,9 +97,10 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_option("--rules", options.rules,
                       "a file with more rules (see docs/image-building.md)");
   command->add_option("--block-size", options.squash.block_size, "of the SquashFS, in bytes")
+      ->check(is_block_size)
       ->capture_default_str();
   command->add_option("--level", options.squash.level, "compression level of zstd")
-      ->check(CLI::Range(1, 22))
+      ->check(is_level)
       ->capture_default_str();
   command->add_flag(
       "!--no-elf-packing", options.pack_elf,
@@ -113,7 +140,7 @@ void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
   command->add_option("--from", options.build.from, "what to make PyPy of, as `build` takes it")
       ->capture_default_str();
   command->add_option("--level", options.build.squash.level, "compression level of zstd")
-      ->check(CLI::Range(1, 22))
+      ->check(is_level)
       ->capture_default_str();
   add_packages(command, options.build);
   command->callback([&options, &code] { code = pyram::builder::build_app(options); });
@@ -127,7 +154,7 @@ void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) 
   command->add_option("SCRIPT", options.program, "the script and its arguments, after --")
       ->required();
   command->add_option("--level", options.level, "compression level of zstd")
-      ->check(CLI::Range(1, 22))
+      ->check(is_level)
       ->capture_default_str();
   command->callback([&options, &code] { code = pyram::builder::train_image(options); });
 }
@@ -201,7 +228,7 @@ int main(int argc, char** argv) {
     } catch (const CLI::Success& wanted) {
       return app.exit(wanted);  // --help and --version
     } catch (const CLI::ParseError& error) {
-      std::fprintf(stderr, "pyram-image: %s; see pyram-image --help\n", error.what());
+      std::fprintf(stderr, "pyram-image: %s\n", pyram::builder::usage_error(app, error).c_str());
       return static_cast<int>(ExitCode::kUsage);
     }
     return code;

@@ -13,6 +13,7 @@
 
 #include "support/error.h"
 #include "support/io.h"
+#include "support/nearest.h"
 #include "support/text.h"
 
 namespace pyram {
@@ -60,6 +61,14 @@ bool changes_nothing(std::string_view name) {
   return false;
 }
 
+[[gnu::cold]] Error unknown_mount_option(std::string_view text) {
+  constexpr std::array<std::string_view, 16> kNames = {
+      "offset",   "subdir", "uid", "gid",  "timeout", "notify_pipe",  "allow_other", "allow_root",
+      "nonempty", "noexec", "dev", "suid", "debug",   "nosupervisor", "noconfine",   "noresend"};
+  return usage("unknown mount option " + quote(text) +
+               suggestion(text.substr(0, text.find('=')), kNames));
+}
+
 void apply_mount_option(Options& options, std::string_view text) {
   const std::size_t equals = text.find('=');
   const std::string_view name = text.substr(0, equals);
@@ -98,7 +107,7 @@ void apply_mount_option(Options& options, std::string_view text) {
   } else if (name == "noresend") {
     options.can_resend = false;
   } else if (!changes_nothing(name)) {
-    throw usage("unknown mount option " + quote(text));
+    throw unknown_mount_option(text);
   }
 }
 
@@ -363,7 +372,7 @@ class Parser {
   void apply(const Option& option, std::string_view name, std::optional<std::string_view> value) {
     if (option.value.empty()) return option.apply(parsed_, name, {});
     if (!value && words_.empty()) {
-      throw usage(std::string(name) + ": 1 required " + std::string(option.value) + " missing");
+      throw usage(std::string(name) + " needs a value, " + std::string(option.value));
     }
     // Twice may be meant so of mount options only.
     bool& given = given_.at(static_cast<std::size_t>(&option - kOptions.data()));
@@ -372,8 +381,13 @@ class Parser {
     option.apply(parsed_, name, value ? *value : take_word());
   }
 
-  static Error unexpected(std::string_view word) {
-    return usage("The following argument was not expected: " + escape(word));
+  [[gnu::cold]] static Error unexpected(std::string_view word) {
+    std::vector<std::string_view> names;
+    for (const Option& option : kOptions) {
+      if (!option.help.empty() && !option.name.empty()) names.push_back(option.name);
+    }
+    return usage("unknown option " + quote(word) +
+                 suggestion(word.substr(0, word.find('=')), names));
   }
 
   std::span<const std::string_view> words_;
