@@ -133,6 +133,7 @@ struct Parsed {
   std::vector<std::string_view> mount_options;
   std::optional<Action> action;
   bool single_threaded = false;
+  bool all_of_status = false;
   bool is_worker = false;
   bool wants_help = false;
   bool wants_version = false;
@@ -226,7 +227,7 @@ using Text = std::string_view;
 constexpr int kMostDescriptors = 1 << 20;
 constexpr unsigned kMostThreads = 64;
 
-constexpr std::array<Option, 20> kOptions{{
+constexpr std::array<Option, 21> kOptions{{
     {'h', "--help", "", "Print this help and exit",
      [](Parsed& parsed, Text, Text) { parsed.wants_help = true; }},
     {'V', "--version", "", "Print the version and exit",
@@ -267,9 +268,11 @@ constexpr std::array<Option, 20> kOptions{{
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.ready_fd = static_cast<int>(number_in(name, value, 0, kMostDescriptors));
      }},
-    {0, "--status", "", "Show what the daemon of a mount has done",
+    {0, "--status", "", "Show how a mount fares and what its daemon has done",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kStatus); }},
-    {0, "--format", "FORMAT", "Of --status: text, json, prometheus",
+    {0, "--all", "", "With --status: everything that is counted, as --format text",
+     [](Parsed& parsed, Text, Text) { parsed.all_of_status = true; }},
+    {0, "--format", "FORMAT", "Of --status, with everything: text, json, prometheus",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.status_format = chosen<StatusFormat>(name, value, kFormats);
      }},
@@ -482,6 +485,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     options.device = descriptor_named_by(parsed.places.back()).value_or(-1);
   }
   if (parsed.single_threaded) options.threads = 1;
+  if (parsed.all_of_status && options.status_format == StatusFormat::kSummary) {
+    options.status_format = StatusFormat::kText;
+  }
   apply_mount_options(options, parsed.mount_options);
   if (options.debug) {
     options.foreground = true;

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "fusefs/cli/options.h"
+#include "fusefs/cli/status_summary.h"
 #include "fusefs/image/image.h"
 #include "fusefs/mount/mount_point.h"
 #include "fusefs/status.h"
@@ -148,6 +149,16 @@ void extract(const pyram::Options& options) {
   readiness.succeed();
 }
 
+[[gnu::cold]] void show_status(const pyram::Options& options) {
+  const std::string lines = pyram::query_status(options.mount_point);
+  pyram::write_full(
+      STDOUT_FILENO,
+      options.status_format == pyram::StatusFormat::kSummary
+          ? pyram::summarise_status(lines, pyram::waiting_requests(options.mount_point))
+          : pyram::format_status(lines, options.status_format),
+      "the status");
+}
+
 int run(int argc, char** argv) {
   if (argc <= 1) {
     // Some callers look here for what we can do, as they do with squashfuse_ll.
@@ -182,10 +193,7 @@ int run(int argc, char** argv) {
     case pyram::Action::kWork:
       return pyram::run_worker(*options, pyram::inherited_handles(), pyram::WorkerKind::kProcess);
     case pyram::Action::kStatus:
-      pyram::write_full(
-          STDOUT_FILENO,
-          pyram::format_status(pyram::query_status(options->mount_point), options->status_format),
-          "the status");
+      show_status(*options);
       break;
   }
   return 0;

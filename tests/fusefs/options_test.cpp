@@ -73,6 +73,8 @@ TEST_CASE("a size may have a unit") {
 
 TEST_CASE("one directory is enough for what talks to a daemon") {
   CHECK(parse({"--status", "m"})->action == Action::kStatus);
+  CHECK(parse({"--status", "m"})->status_format == pyram::StatusFormat::kSummary);
+  CHECK(parse({"--status", "m", "--all"})->status_format == pyram::StatusFormat::kText);
   CHECK(parse({"m", "--unmount"})->action == Action::kUnmount);
   CHECK(parse({"--reload", "m"})->mount_point == "m");
   CHECK(parse({"--status", "--format", "json", "m"})->status_format == pyram::StatusFormat::kJson);
