@@ -1,5 +1,7 @@
 // pyram-image: makes, shows and checks images. The command line; the work is in the library.
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <bit>
@@ -12,12 +14,16 @@
 
 #include "image-builder/app/app.h"
 #include "image-builder/build.h"
+#include "image-builder/images/install.h"
+#include "image-builder/images/list.h"
+#include "image-builder/images/outdated.h"
 #include "image-builder/output/bundle.h"
 #include "image-builder/output/info.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/train/train.h"
 #include "image-builder/usage_error.h"
 #include "support/error.h"
+#include "support/image_names.h"
 #include "support/io.h"
 #include "support/signal_reset.h"
 
@@ -25,12 +31,23 @@ namespace {
 
 using pyram::ExitCode;
 
+using pyram::image_file;
+
 struct InfoOptions {
   std::string image;
   std::string other;
   std::string key;
   bool json = false;
 };
+
+std::string image(const InfoOptions& options) { return image_file(options.image); }
+
+// Of a terminal that shows standard output; 0: it is none, and lines may be as long as they are.
+std::size_t terminal_width() {
+  winsize size{};
+  if (::isatty(STDOUT_FILENO) != 1) return 0;
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
 
 void print(const std::string& text) { pyram::write_full(STDOUT_FILENO, text, "standard output"); }
 
@@ -149,51 +166,111 @@ void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
 void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) {
   CLI::App* command =
       app.add_subcommand("train", "make an image anew, laid out for how a script starts");
-  command->add_option("IMAGE", options.image, "the image")->required();
+  command->add_option("IMAGE", options.image, "the image: a file, or a name")->required();
   command->add_option("-o,--output", options.output, "the new image to write")->required();
   command->add_option("SCRIPT", options.program, "the script and its arguments, after --")
       ->required();
   command->add_option("--level", options.level, "compression level of zstd")
       ->check(is_level)
       ->capture_default_str();
-  command->callback([&options, &code] { code = pyram::builder::train_image(options); });
+  command->callback([&options, &code] {
+    options.image = image_file(options.image.native());
+    code = pyram::builder::train_image(options);
+  });
 }
 
 void add_info(CLI::App& app, InfoOptions& options) {
   CLI::App* info = app.add_subcommand("info", "show what an image holds");
-  info->add_option("IMAGE", options.image, "the image")->required();
+  info->add_option("IMAGE", options.image, "the image: a file, or a name")->required();
   info->add_flag("--json", options.json, "for programs: the manifest and the file's own facts");
-  info->callback(
-      [&options] { print(pyram::builder::describe_image(options.image, options.json)); });
+  info->callback([&options] {
+    const std::string text = pyram::builder::describe_image(image(options), options.json);
+    print(options.json ? text : pyram::builder::fit(text, terminal_width()));
+  });
 
   CLI::App* diff = app.add_subcommand("diff", "show what differs between two images");
   diff->add_option("OLD", options.image, "an image")->required();
   diff->add_option("NEW", options.other, "another")->required();
-  diff->callback(
-      [&options] { print(pyram::builder::compare_images(options.image, options.other)); });
+  diff->callback([&options] {
+    print(pyram::builder::compare_images(image(options), image_file(options.other)));
+  });
 }
 
 void add_verify(CLI::App& app, InfoOptions& options) {
   CLI::App* verify =
       app.add_subcommand("verify", "check every byte of an image, and who signed it");
-  verify->add_option("IMAGE", options.image, "an image")->required();
+  verify->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
   verify->add_option("--key", options.key,
                      "the Ed25519 public key (PEM) that has to have signed it");
-  verify->callback([&options] { print(pyram::builder::verify_image(options.image, options.key)); });
+  verify->callback(
+      [&options] { print(pyram::builder::verify_image(image(options), options.key)); });
   CLI::App* sign = app.add_subcommand("sign", "sign an image");
-  sign->add_option("IMAGE", options.image, "an image")->required();
+  sign->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
   sign->add_option("--key", options.key, "an Ed25519 private key (PEM)")->required();
-  sign->callback([&options] { print(pyram::builder::sign_image(options.image, options.key)); });
+  sign->callback([&options] { print(pyram::builder::sign_image(image(options), options.key)); });
 }
 
 void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code) {
   CLI::App* command =
       app.add_subcommand("bundle", "make one executable of an image and what runs it");
-  command->add_option("IMAGE", options.image, "an image")->required();
+  command->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
   command->add_option("-o,--output", options.output, "the executable to write")->required();
   command->add_option("--script", options.application,
                       "what it runs: a script, or a directory with a __main__.py");
-  command->callback([&options, &code] { code = pyram::builder::bundle_image(options); });
+  command->callback([&options, &code] {
+    options.image = image_file(options.image.native());
+    code = pyram::builder::bundle_image(options);
+  });
+}
+
+// The images that have names.
+struct NamedOptions {
+  bool json = false;
+  pyram::builder::InstallOptions install;
+  std::string removed;
+  pyram::builder::OutdatedOptions outdated;
+};
+
+void add_named(CLI::App& app, NamedOptions& options) {
+  CLI::App* list = app.add_subcommand("list", "show the images that have a name");
+  list->add_flag("--json", options.json, "for programs");
+  list->callback([&options] { print(pyram::builder::list_images(options.json)); });
+
+  CLI::App* install =
+      app.add_subcommand("install", "give an image a name, for all users or for you");
+  pyram::builder::InstallOptions& wanted = options.install;
+  install->add_option("IMAGE", wanted.image, "a file, or the name of an image elsewhere")
+      ->required();
+  install->add_option("--name", wanted.name, "what to call it; otherwise as its file");
+  install->add_option("--key", wanted.key,
+                      "the Ed25519 public key (PEM) that has to have signed it");
+  install->add_flag("--user", wanted.user, "for you only, also where you are root");
+  install->add_flag("--restart", wanted.restart,
+                    "restart pyram-mount@NAME.service, where that mounts the image it replaces");
+  install->callback([&wanted] { print(pyram::builder::install_image(wanted)); });
+
+  CLI::App* remove = app.add_subcommand("remove", "remove an image that has a name");
+  remove->add_option("NAME", options.removed, "its name")->required();
+  remove->callback([&options] { print(pyram::builder::remove_image(options.removed)); });
+}
+
+void add_outdated(CLI::App& app, pyram::builder::OutdatedOptions& options, std::string& name,
+                  int& code) {
+  CLI::App* command = app.add_subcommand(
+      "outdated", "show what Debian has newer than an image's packages; exit code 10 if anything");
+  command->add_option("IMAGE", name, "the image: a file, or a name")->capture_default_str();
+  command
+      ->add_option("--mirror", options.mirror,
+                   "Debian mirror; otherwise the machine's own, or deb.debian.org")
+      ->envname("PYRAM_DEBIAN_MIRROR");
+  command->add_option("--cache-dir", options.cache, "where lists of packages are kept")
+      ->capture_default_str();
+  command->add_flag("--json", options.json, "for programs");
+  command->add_flag("-q,--quiet", options.quiet, "print nothing where nothing is newer");
+  command->callback([&options, &name, &code] {
+    options.image = image_file(name);
+    code = pyram::builder::list_outdated(options);
+  });
 }
 
 }  // namespace
@@ -223,6 +300,11 @@ int main(int argc, char** argv) {
     add_verify(app, info);
     pyram::builder::BundleOptions bundle;
     add_bundle(app, bundle, code);
+    NamedOptions named;
+    add_named(app, named);
+    std::string examined = "default";
+    named.outdated.cache = pyram::builder::default_cache();
+    add_outdated(app, named.outdated, examined, code);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {

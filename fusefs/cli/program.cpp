@@ -26,6 +26,7 @@
 #include "fusefs/unpack/extract.h"
 #include "support/child.h"
 #include "support/error.h"
+#include "support/image_names.h"
 #include "support/io.h"
 #include "support/pipe.h"
 #include "support/signal_reset.h"
@@ -166,8 +167,13 @@ int run(int argc, char** argv) {
                       "the help");
     return static_cast<int>(ExitCode::kUsage);
   }
-  const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
+  std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
+  const bool takes_image =
+      options->action == pyram::Action::kMount || options->action == pyram::Action::kExtract;
+  if (takes_image && !pyram::is_image_file(options->image.native())) {
+    options->image = pyram::image_file(options->image.native());
+  }
   // An extraction in the foreground has no children, and goes on after its terminal under nohup.
   if (options->action != pyram::Action::kExtract || options->hot_first) {
     // nohup is meant for a daemon in the foreground; in the background it has no terminal.
