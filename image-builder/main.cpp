@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <optional>
 
 #include "image-builder/app/app.h"
@@ -20,6 +21,7 @@
 #include "image-builder/output/bundle.h"
 #include "image-builder/output/info.h"
 #include "image-builder/output/integrity.h"
+#include "image-builder/project_file.h"
 #include "image-builder/train/train.h"
 #include "image-builder/usage_error.h"
 #include "support/error.h"
@@ -72,6 +74,32 @@ std::string is_block_size(const std::string& text) {
   return "needs a power of two from 4096 to 1048576, not " + pyram::quote(text);
 }
 
+// What the file of the project in `directory` says.
+std::optional<pyram::builder::ProjectFile> project_file(const std::filesystem::path& directory,
+                                                        bool quiet) {
+  auto project = pyram::builder::read_project_file(directory);
+  if (project && !quiet) {
+    std::fprintf(stderr, "pyram-image: with the settings of %s\n",
+                 pyram::escape(project->file.native()).c_str());
+  }
+  return project;
+}
+
+// A setting of the project's, where the command line has none.
+template <typename Value>
+void take(const CLI::App& command, const char* option, const Value& setting, Value& value) {
+  if (!setting.empty() && command.count(option) == 0) value = setting;
+}
+
+// Those that `build` and `app` have in common.
+void take_settings(const CLI::App& command, const pyram::builder::ProjectFile& project,
+                   pyram::builder::BuildOptions& options) {
+  take(command, "--output", project.output, options.output);
+  take(command, "--from", project.base, options.from);
+  take(command, "--with", project.packages, options.packages.names);
+  take(command, "--requirement", project.requirements, options.packages.requirements);
+}
+
 // What decides how packages are found, for `build` and `app`.
 void add_packages(CLI::App* command, pyram::builder::BuildOptions& options) {
   command->add_option("--with", options.packages.names,
@@ -98,8 +126,9 @@ void add_packages(CLI::App* command, pyram::builder::BuildOptions& options) {
 }
 
 void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) {
-  CLI::App* command = app.add_subcommand("build", "make an image");
-  command->add_option("-o,--output", options.output, "the image to write")->required();
+  CLI::App* command = app.add_subcommand(
+      "build", "make an image; pyram.toml or [tool.pyram] here says what the options don't");
+  command->add_option("-o,--output", options.output, "the image to write");
   add_packages(command, options);
   command
       ->add_option("--from", options.from,
@@ -131,14 +160,25 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
   command->add_option("--train", options.trainings,
                       "a script that the image is to start fast (more than once: several)");
   command->add_flag("!--no-train", options.train, "make no hot list");
-  command->callback([&options, &code] { code = pyram::builder::build_image(options); });
+  command->callback([command, &options, &code] {
+    if (const auto project = project_file(".", options.quiet)) {
+      take_settings(*command, *project, options);
+      take(*command, "--keep", project->keep, options.keep);
+      take(*command, "--rules", project->rules, options.rules);
+      take(*command, "--strip", project->strip, options.strip);
+      take(*command, "--train", project->trainings, options.trainings);
+    }
+    if (options.output.empty()) throw CLI::RequiredError("--output");
+    code = pyram::builder::build_image(options);
+  });
 }
 
 void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
   CLI::App* command =
       app.add_subcommand("app", "make an image of a project, with all that it needs to be served");
-  command->add_option("PROJECT", options.project, "the project's directory")->required();
-  command->add_option("-o,--output", options.build.output, "the image to write")->required();
+  options.project = ".";
+  command->add_option("PROJECT", options.project, "the project's directory")->capture_default_str();
+  command->add_option("-o,--output", options.build.output, "the image to write");
   command->add_option(
       "--app", options.application,
       "the WSGI or ASGI application, MODULE:CALLABLE; otherwise that of Django's settings");
@@ -160,7 +200,19 @@ void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
       ->check(is_level)
       ->capture_default_str();
   add_packages(command, options.build);
-  command->callback([&options, &code] { code = pyram::builder::build_app(options); });
+  command->callback([command, &options, &code] {
+    if (const auto project = project_file(options.project, options.build.quiet)) {
+      take_settings(*command, *project, options.build);
+      take(*command, "--keep", project->keep, options.keep);
+      take(*command, "--rules", project->rules, options.rules);
+      take(*command, "--app", project->application, options.application);
+      take(*command, "--script", project->script, options.script);
+      take(*command, "--settings", project->settings, options.settings);
+      take(*command, "--urls", project->urls, options.urls);
+    }
+    if (options.build.output.empty() && !options.list) throw CLI::RequiredError("--output");
+    code = pyram::builder::build_app(options);
+  });
 }
 
 void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) {
