@@ -14,7 +14,8 @@ namespace pyram {
 
 enum class Action { kMount, kUnmount, kStatus, kExtract, kReload, kWork };
 enum class Prefetch { kNone, kHot, kAll };
-enum class StatusFormat { kText, kJson, kPrometheus };
+// kSummary is for people; the others have everything.
+enum class StatusFormat { kSummary, kText, kJson, kPrometheus };
 
 // What an option --worker says that both sides understand of each other.
 inline constexpr char kWorkerProtocol[] = "1";
@@ -24,7 +25,7 @@ struct Options {
   std::filesystem::path image;
   std::filesystem::path mount_point;  // Of kExtract the directory to make.
   int device = -1;  // A mount point /dev/fd/N: an open /dev/fuse that the caller has mounted.
-  StatusFormat status_format = StatusFormat::kText;
+  StatusFormat status_format = StatusFormat::kSummary;
 
   bool foreground = false;
   bool hot_first = false;  // Of kExtract: the directory is usable before all is in it.

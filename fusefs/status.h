@@ -55,7 +55,7 @@ void quiesce(const std::filesystem::path& mount_point);
 // `pyram-mount --reload`: returns once the new worker is about to serve. Throws Error.
 void reload_worker(const std::filesystem::path& mount_point);
 
-// Lines of NAME=VALUE as a person or a program wants them.
+// Lines of NAME=VALUE as a program wants them. (For a person: fusefs/cli/status_summary.h.)
 [[nodiscard]] std::string format_status(const std::string& lines, StatusFormat format);
 
 }  // namespace pyram

@@ -259,6 +259,7 @@ int build_in(const BuildOptions& options, const Scratch& scratch) {
 
   progress.phase("compressing the image");
   squash.sort_file = scratch.directory / "sort";
+  squash.step = [&progress](double done) { progress.step(done); };
   write_file(squash.sort_file, sort_file(image.tree, recording));
   make_squashfs(image.tree, scratch.partial, squash);
   if (options.is_layer) {

@@ -64,14 +64,16 @@ void Progress::finish() {
 void Progress::draw() {
   const double whole = (static_cast<double>(number_ - 1) + done_) / static_cast<double>(phases_);
   const int percent = static_cast<int>(std::min(whole, 1.0) * 100);
-  if (percent == drawn_percent_) return;
+  const int of_phase = static_cast<int>(done_ * 100);
+  if (percent == drawn_percent_ && of_phase == drawn_of_phase_) return;
   drawn_percent_ = percent;
+  drawn_of_phase_ = of_phase;
   const auto full = static_cast<std::size_t>(std::min(whole, 1.0) * kBarWidth);
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - start_);
   std::string line = "[" + std::string(full, '#') + std::string(kBarWidth - full, '.') + "] " +
                      std::to_string(percent) + "% " + std::to_string(seconds.count()) + " s  " +
-                     name_;
+                     name_ + (of_phase > 0 ? ", " + std::to_string(of_phase) + "%" : "");
   const std::size_t width = terminal_width();
   if (line.size() >= width) line.resize(width - 1);
   std::fprintf(stderr, "\r\x1b[K%s", line.c_str());

@@ -36,6 +36,7 @@ class Progress {
   std::size_t number_ = 0;
   double done_ = 0;
   int drawn_percent_ = -1;
+  int drawn_of_phase_ = -1;
   std::string name_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "support/error.h"
+#include "support/nearest.h"
 
 namespace pyram::launcher {
 namespace {
@@ -19,12 +20,15 @@ bool asks_for_introduction(std::string_view argument) {
   return false;
 }
 
-Action own_action(std::string_view option) {
+// (Cold: no start of a script comes here.)
+[[gnu::cold]] Action own_action(std::string_view option) {
   if (option == "--pyram-help") return Action::kHelp;
   if (option == "--pyram-version") return Action::kVersion;
   if (option == "--pyram-doctor") return Action::kDoctor;
+  constexpr std::array<std::string_view, 3> kOptions{"--pyram-help", "--pyram-version",
+                                                     "--pyram-doctor"};
   throw Error(ExitCode::kUsage,
-              "unknown option " + quote(option) +
+              "unknown option " + quote(option) + suggestion(option, kOptions) +
                   "; Pyram's own are --image, --toram, --pyram-help, --pyram-version and "
                   "--pyram-doctor");
 }

@@ -9,10 +9,11 @@
 #include <cerrno>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "launcher/collector.h"
+#include "launcher/doctor_report.h"
 #include "launcher/extraction.h"
-#include "launcher/help.h"
 #include "launcher/image_place.h"
 #include "launcher/mounts.h"
 #include "launcher/namespace_mount.h"
@@ -27,11 +28,17 @@ namespace pyram::launcher {
 namespace {
 
 constexpr char kFuseDevice[] = "/dev/fuse";
+constexpr char kOnlyRoot[] = "only root may mount directly; not needed where fuse works";
 
 struct Finding {
-  bool works = false;
+  Verdict verdict = Verdict::kFails;
   std::string text;
 };
+
+Finding works(std::string text) { return {Verdict::kWorks, std::move(text)}; }
+Finding fails(std::string text) { return {Verdict::kFails, std::move(text)}; }
+// What only a trial can tell, without anything to try it with.
+Finding open_question(std::string text) { return {Verdict::kUnknown, std::move(text)}; }
 
 bool no_new_privileges() { return ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1; }
 
@@ -118,32 +125,22 @@ class TrialDaemon {
 
 class Doctor {
  public:
-  Doctor(const ChosenImage& image, const Settings& settings, const Executable& self)
+  Doctor(const std::optional<ChosenImage>& image, const Settings& settings, const Executable& self)
       : image_(image), settings_(settings), self_(self) {}
 
-  int examine() {
-    say(kVersionLine);
-    say("image         " + image_.path);
-    say("pyram-mount   " + find_companion(self_, "pyram-mount").value_or("not found"));
-    say("run-time      " + runtime_directory());
-    say("memory        " + describe_collector(settings_.memory));
-    say("");
+  void examine(Report& report) {
+    report.daemon = find_companion(self_, "pyram-mount").value_or("");
+    report.runtime = runtime_directory();
+    report.memory = describe_collector(settings_.memory);
+    if (settings_.backend) report.backend = name_of(*settings_.backend);
     for (const Backend backend : kBackends) {
-      const Finding finding = look_at(backend);
-      any_ = any_ || finding.works;
-      std::string line(name_of(backend));
-      line.resize(9, ' ');
-      say(line.append(finding.works ? "works  " : "fails  ").append(finding.text));
+      Finding finding = image_ ? look_at(backend) : look_without_image(backend);
+      report.ways.push_back(
+          {backend, finding.verdict, settings_.allows(backend), std::move(finding.text)});
     }
-    if (settings_.backend) {
-      say("\nPYRAM_BACKEND=" + std::string(name_of(*settings_.backend)) + " allows this way only.");
-    }
-    return any_ ? 0 : static_cast<int>(ExitCode::kLauncherFailed);
   }
 
  private:
-  static void say(std::string_view line) { print_line(STDOUT_FILENO, line); }
-
   std::string runtime_directory() {
     try {
       directory_.emplace(RuntimeDirectory::find_or_make());
@@ -170,62 +167,79 @@ class Doctor {
           return extraction();
       }
     } catch (const Error& error) {
-      return {false, error.what()};
+      return fails(error.what());
     }
     return {};
   }
 
+  Finding look_without_image(Backend backend) {
+    constexpr char kNothingToTry[] = "nothing is in the way; to try it takes an image";
+    try {
+      if (backend == Backend::kSystem || backend == Backend::kUser) {
+        return fails("there is no image that could be mounted");
+      }
+      if (backend == Backend::kExtract) return extraction();
+      if (backend == Backend::kRoot && ::geteuid() != 0) return fails(kOnlyRoot);
+      if (std::string problem = device_problem(); !problem.empty()) return fails(problem);
+      if (backend == Backend::kFuse && ::geteuid() != 0) {
+        if (std::string problem = fusermount_problem(); !problem.empty()) return fails(problem);
+      }
+      return open_question(kNothingToTry);
+    } catch (const Error& error) {
+      return fails(error.what());
+    }
+  }
+
   [[nodiscard]] Finding system() const {
-    if (const auto found = system_mount(image_)) return {true, "mounted on " + found->path};
-    return {false, "root has not mounted this image for everybody (" +
-                       std::string(kSystemMountRegistry) +
-                       "); as root: pyram-mount -o allow_other " + image_.path + " DIRECTORY"};
+    if (const auto found = system_mount(*image_)) return works("mounted on " + found->path);
+    return fails("root has not mounted this image for everybody (" +
+                 std::string(kSystemMountRegistry) + "); as root: pyram-mount -o allow_other " +
+                 image_->path + " DIRECTORY");
   }
 
   [[nodiscard]] Finding user() const {
-    const ImagePlace place(directory(), image_);
+    const ImagePlace place(directory(), *image_);
     const Found found = place.open_mount();
-    if (found.root) return {true, "mounted on " + found.root->path};
+    if (found.root) return works("mounted on " + found.root->path);
     if (found.error == ENOTCONN) {
-      return {false, "the daemon of " + place.path() + " is dead; the next start replaces it"};
+      return fails("the daemon of " + place.path() + " is dead; the next start replaces it");
     }
-    return {false, "not mounted yet; a start makes the mount by one of the ways below"};
+    return fails("not mounted yet; a start makes the mount by one of the ways below");
   }
 
   [[nodiscard]] Finding fuse() const {
-    if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
+    if (std::string problem = device_problem(); !problem.empty()) return fails(problem);
     const std::string helper = ::geteuid() == 0 ? "" : fusermount_problem();
     Finding finding = mount_on_trial();
-    if (!finding.works && !helper.empty()) finding.text = helper;
+    if (finding.verdict != Verdict::kWorks && !helper.empty()) finding.text = helper;
     return finding;
   }
 
   [[nodiscard]] Finding root() const {
-    if (::geteuid() != 0)
-      return {false, "only root may mount directly; not needed where fuse works"};
-    if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
+    if (::geteuid() != 0) return fails(kOnlyRoot);
+    if (std::string problem = device_problem(); !problem.empty()) return fails(problem);
     return mount_on_trial();
   }
 
   [[nodiscard]] Finding mount_on_trial() const {
-    const Trial trial(directory(), image_);
+    const Trial trial(directory(), *image_);
     static_cast<void>(start_daemon(command(trial.place().path())));
     const bool seen = trial.place().open_mount().root.has_value();
     trial.place().remove_mount();
-    if (!seen) return {false, "mounted, but the image has no interpreter in it"};
-    return {true, "a mount was made and removed on trial"};
+    if (!seen) return fails("mounted, but the image has no interpreter in it");
+    return works("a mount was made and removed on trial");
   }
 
   [[nodiscard]] Finding user_namespace() const {
-    if (std::string problem = device_problem(); !problem.empty()) return {false, problem};
-    const Trial trial(directory(), image_);
+    if (std::string problem = device_problem(); !problem.empty()) return fails(problem);
+    const Trial trial(directory(), *image_);
     const TrialDaemon daemon(trial.place(), command(trial.place().namespace_path()));
     // In a child, as joining can't be undone. It ends there also when joining throws.
     Child child = Child::fork("start a process", [&] {
       return join_namespace_mount(trial.place()) ? 0 : static_cast<int>(ExitCode::kFailed);
     });
-    if (child.wait() != 0) return {false, "mounted in a user namespace, but it can't be joined"};
-    return {true, "a mount was made and removed on trial"};
+    if (child.wait() != 0) return fails("mounted in a user namespace, but it can't be joined");
+    return works("a mount was made and removed on trial");
   }
 
   [[nodiscard]] Finding extraction() const {
@@ -236,10 +250,9 @@ class Doctor {
       places.append(std::to_string(candidate.room >> 20)).append(" MiB free)");
     }
     if (places.empty()) {
-      return {false,
-              "no directory that programs may run from; mount a tmpfs with exec on /dev/shm"};
+      return fails("no directory that programs may run from; mount a tmpfs with exec on /dev/shm");
     }
-    return {true, "where it fits: " + places};
+    return {image_ ? Verdict::kWorks : Verdict::kUnknown, "where it fits: " + places};
   }
 
   [[nodiscard]] const RuntimeDirectory& directory() const {
@@ -248,20 +261,44 @@ class Doctor {
   }
 
   [[nodiscard]] std::vector<std::string> command(const std::string& mount_point) const {
-    return mount_command(image_, settings_, self_, mount_point, false);
+    return mount_command(*image_, settings_, self_, mount_point, false);
   }
 
-  const ChosenImage& image_;
+  const std::optional<ChosenImage>& image_;
   const Settings& settings_;
   const Executable& self_;
   std::optional<RuntimeDirectory> directory_;
-  bool any_ = false;
 };
+
+bool wants_json(std::span<char* const> arguments) {
+  bool json = false;
+  for (const std::string_view argument : arguments) {
+    if (argument != "--json") {
+      throw Error(ExitCode::kUsage,
+                  "--pyram-doctor has no use for " + quote(argument) + "; it takes --json");
+    }
+    json = true;
+  }
+  return json;
+}
 
 }  // namespace
 
-int examine(const ChosenImage& image, const Settings& settings, const Executable& self) {
-  return Doctor(image, settings, self).examine();
+int examine(const std::optional<std::string_view>& wanted, const Settings& settings,
+            const Executable& self, std::span<char* const> arguments) {
+  const bool json = wants_json(arguments);
+  Report report;
+  std::optional<ChosenImage> image;
+  try {
+    image = find_image(wanted, self);
+    report.image = image->path;
+  } catch (const Error& error) {
+    report.image_problem = error.what();
+  }
+  Doctor(image, settings, self).examine(report);
+  judge(report);
+  print_line(STDOUT_FILENO, json ? as_json(report) : as_text(report, colours_wanted()));
+  return report.works ? 0 : static_cast<int>(ExitCode::kLauncherFailed);
 }
 
 }  // namespace pyram::launcher

@@ -23,7 +23,8 @@ Pyram's own options, before all others:
   --toram            decompress the whole image into RAM before the script starts
   --pyram-help       this text
   --pyram-version    Pyram's version
-  --pyram-doctor     go through the ways to mount, and say for each why it works or fails here
+  --pyram-doctor     say whether Pyram works here, and of each way to mount why it works or fails;
+                     with --json behind it, for programs
 
 Environment:
   PYRAM_IMAGE         as --image

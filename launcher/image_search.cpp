@@ -1,42 +1,28 @@
 #include "launcher/image_search.h"
 
-#include <dirent.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 
-#include "launcher/settings.h"
 #include "launcher/system.h"
 #include "support/error.h"
 #include "support/image_key.h"
+#include "support/image_names.h"
 
 namespace pyram::launcher {
 namespace {
 
-constexpr std::string_view kSuffix = ".sqfs";
 constexpr std::size_t kLongestStem = 64;
 
-std::string_view directory_of(std::string_view path) {
-  const std::size_t slash = path.rfind('/');
-  return slash == std::string_view::npos ? std::string_view() : path.substr(0, slash);
-}
-
 std::string_view name_of_file(std::string_view path) { return path.substr(path.rfind('/') + 1); }
-
-// The default image of the build tree that a program's directory is in, if it is in one.
-std::optional<std::string> build_tree_image(const std::string& directory) {
-  const std::string_view build = directory_of(directory_of(directory));
-  if (name_of_file(directory) != "bin" || name_of_file(build) != "build") return std::nullopt;
-  return std::string(build).append("/images/default.sqfs");
-}
 
 // A directory's name made of the file's: colons would end a loader's search path, and the rest is
 // for the person who reads `mount`.
 std::string stem_of(std::string_view path) {
   std::string_view name = name_of_file(path);
-  if (name.ends_with(kSuffix) && name.size() > kSuffix.size()) name.remove_suffix(kSuffix.size());
+  if (name.ends_with(kImageSuffix) && name.size() > kImageSuffix.size())
+    name.remove_suffix(kImageSuffix.size());
   std::string stem(name.substr(0, kLongestStem));
   std::replace_if(
       stem.begin(), stem.end(),
@@ -73,68 +59,20 @@ std::optional<ChosenImage> open_image(const std::string& path, bool must_be_read
   return image;
 }
 
-void add_names(const std::string& directory, std::vector<std::string>& names) {
-  struct Close {
-    void operator()(DIR* open) const { ::closedir(open); }
-  };
-  const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
-  if (!open) return;
-  while (const dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe)
-    const std::string_view name = static_cast<const char*>(entry->d_name);
-    if (!name.ends_with(kSuffix) || name.size() == kSuffix.size()) continue;
-    names.emplace_back(name.substr(0, name.size() - kSuffix.size()));
-  }
-}
-
-[[noreturn]] void report_missing_name(std::string_view name,
-                                      const std::vector<std::string>& directories, bool named) {
-  std::vector<std::string> names;
-  std::string places;
-  for (const std::string& directory : directories) {
-    add_names(directory, names);
-    places.append(places.empty() ? "" : ", ").append(directory);
-  }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  std::string known;
-  for (const std::string& other : names) known.append(known.empty() ? "" : ", ").append(other);
-
-  std::string message = "no image " + quote(name) + " in " + places + "; ";
-  message += known.empty() ? std::string("there is no image at all")
-                           : (names.size() == 1 ? "there is: " : "there are: ") + known;
-  message += named ? "; for a file, write its path with a '/'"
-                   : "; make one with pyram-image build, or give one with --image";
-  throw Error(ExitCode::kLauncherFailed, message);
+[[noreturn, gnu::cold]] void report_missing_name(std::string_view name,
+                                                 const std::vector<std::string>& directories,
+                                                 bool named) {
+  throw Error(ExitCode::kLauncherFailed,
+              no_such_image(name, directories) +
+                  (named ? "; for a file, write its path with a '/'"
+                         : "; make one with pyram-image build, or give one with --image"));
 }
 
 }  // namespace
 
-std::vector<std::string> image_directories(const Executable& self) {
-  std::vector<std::string> directories;
-  const auto add = [&](std::string directory) {
-    if (std::find(directories.begin(), directories.end(), directory) == directories.end()) {
-      directories.push_back(std::move(directory));
-    }
-  };
-  // Only absolute values: the specification of these variables says to ignore others.
-  if (const auto data = environment_variable("XDG_DATA_HOME"); data && data->starts_with('/')) {
-    add(*data + "/pyram/images");
-  } else if (const auto home = environment_variable("HOME"); home && home->starts_with('/')) {
-    add(*home + "/.local/share/pyram/images");
-  }
-  // A pyram installed under another prefix brings its images there.
-  for (const std::string& directory : self.directories()) {
-    if (name_of_file(directory) != "bin" || build_tree_image(directory)) continue;
-    add(std::string(directory_of(directory)) + "/share/pyram/images");
-  }
-  add("/usr/local/share/pyram/images");
-  add("/usr/share/pyram/images");
-  return directories;
-}
-
 ChosenImage find_image(const std::optional<std::string_view>& wanted, const Executable& self) {
   const std::string name(wanted.value_or("default"));
-  if (wanted && (name.find('/') != std::string::npos || name.ends_with(kSuffix))) {
+  if (wanted && is_image_file(name)) {
     if (auto image = open_image(name)) return *std::move(image);
     throw system_error(ExitCode::kLauncherFailed, errno, "open the image " + quote(name),
                        "make it with pyram-image build, or give another with --image");
@@ -146,9 +84,9 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
       if (auto image = open_image(*path)) return *std::move(image);
     }
   }
-  const std::vector<std::string> directories = image_directories(self);
+  const std::vector<std::string> directories = image_directories(self.directories());
   for (const std::string& directory : directories) {
-    const std::string path = directory + '/' + name + std::string(kSuffix);
+    const std::string path = directory + '/' + name + std::string(kImageSuffix);
     // HOME may be another user's, after a change of user that kept the environment.
     if (auto image = open_image(path, false)) return *std::move(image);
   }

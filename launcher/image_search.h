@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "launcher/executable.h"
 
@@ -21,13 +20,10 @@ struct ChosenImage {
   std::uint64_t offset = 0;  // Where the image begins in the file, in bytes.
 };
 
-// The directories in which an image given by name is looked for, first one first.
-[[nodiscard]] std::vector<std::string> image_directories(const Executable& self);
-
 // `wanted` is a file when it has a slash in it or ends in .sqfs, else a name, looked up in
-// image_directories() as NAME.sqfs. Nothing wanted: the name "default", and for a pyram that lies
-// in build/PRESET/bin first build/images/default.sqfs. Throws Error when there is no such image; of
-// names it lists those that exist.
+// image_directories() (support/image_names.h) as NAME.sqfs. Nothing wanted: the name "default", and
+// for a pyram that lies in build/PRESET/bin first build/images/default.sqfs. Throws Error when
+// there is no such image; of names it lists those that exist.
 [[nodiscard]] ChosenImage find_image(const std::optional<std::string_view>& wanted,
                                      const Executable& self);
 

@@ -35,8 +35,10 @@ int start(const CommandLine& command_line, Executable self) {
     self.home = environment->home;
     if (!wanted && !environment->image.empty()) wanted = environment->image;
   }
+  if (command_line.action == Action::kDoctor) {
+    return examine(wanted, settings, self, command_line.interpreter_arguments);
+  }
   const ChosenImage image = find_image(wanted, self);
-  if (command_line.action == Action::kDoctor) return examine(image, settings, self);
   const Root root = provide_root(image, settings, self);
   if (command_line.to_ram) read_everything(root.path);
 

@@ -16,6 +16,7 @@ enum class ExitCode : int {
   kCannotWrite = 7,      // No space, or an output that cannot be written.
   kMissingTool = 8,      // A program that we call is not installed.
   kVerification = 9,     // A digest or a signature does not match.
+  kOutdated = 10,        // pyram-image outdated: Debian has newer packages.
   kLauncherFailed = 125  // pyram could not start the interpreter (as `env` and `timeout` use it).
 };
 

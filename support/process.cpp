@@ -17,7 +17,8 @@ namespace pyram {
 namespace {
 
 // Reads both pipes until both are closed; reading one after the other could block the child.
-void drain(UniqueFd output, UniqueFd errors, Outcome& outcome) {
+void drain(UniqueFd output, UniqueFd errors, Outcome& outcome,
+           const std::function<void(std::string_view)>& follow) {
   std::array<pollfd, 2> polled{pollfd{output.get(), POLLIN, 0}, pollfd{errors.get(), POLLIN, 0}};
   std::array<std::string*, 2> sinks{&outcome.output, &outcome.errors};
   std::array<char, 16384> buffer;
@@ -30,7 +31,9 @@ void drain(UniqueFd output, UniqueFd errors, Outcome& outcome) {
       if (polled[i].revents == 0) continue;
       const ssize_t n = ::read(polled[i].fd, buffer.data(), buffer.size());
       if (n > 0) {
-        sinks[i]->append(buffer.data(), static_cast<std::size_t>(n));
+        const std::string_view part(buffer.data(), static_cast<std::size_t>(n));
+        sinks[i]->append(part);
+        if (i == 0 && follow) follow(part);
       } else if (n == 0 || errno != EINTR) {
         polled[i].fd = -1;  // poll() passes over negative descriptors.
       }
@@ -96,7 +99,7 @@ Outcome run(const Command& command) {
   output.writer.reset();
   errors.writer.reset();
   Outcome outcome;
-  drain(std::move(output.reader), std::move(errors.reader), outcome);
+  drain(std::move(output.reader), std::move(errors.reader), outcome, command.follow);
   outcome.status = child.wait();
   return outcome;
 }

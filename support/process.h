@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@ struct Command {
   std::optional<std::vector<std::string>> environment{};  // "NAME=value"; ours when not given.
   std::optional<std::filesystem::path> directory{};       // Where it runs; ours when not given.
   bool quiet = true;  // Output is captured; otherwise stdout and stderr are ours.
+  std::function<void(std::string_view)> follow{};  // Gets captured stdout as it comes, too.
 };
 
 struct Outcome {

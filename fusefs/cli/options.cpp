@@ -13,6 +13,7 @@
 
 #include "support/error.h"
 #include "support/io.h"
+#include "support/nearest.h"
 #include "support/text.h"
 
 namespace pyram {
@@ -60,6 +61,14 @@ bool changes_nothing(std::string_view name) {
   return false;
 }
 
+[[gnu::cold]] Error unknown_mount_option(std::string_view text) {
+  constexpr std::array<std::string_view, 16> kNames = {
+      "offset",   "subdir", "uid", "gid",  "timeout", "notify_pipe",  "allow_other", "allow_root",
+      "nonempty", "noexec", "dev", "suid", "debug",   "nosupervisor", "noconfine",   "noresend"};
+  return usage("unknown mount option " + quote(text) +
+               suggestion(text.substr(0, text.find('=')), kNames));
+}
+
 void apply_mount_option(Options& options, std::string_view text) {
   const std::size_t equals = text.find('=');
   const std::string_view name = text.substr(0, equals);
@@ -98,7 +107,7 @@ void apply_mount_option(Options& options, std::string_view text) {
   } else if (name == "noresend") {
     options.can_resend = false;
   } else if (!changes_nothing(name)) {
-    throw usage("unknown mount option " + quote(text));
+    throw unknown_mount_option(text);
   }
 }
 
@@ -124,6 +133,7 @@ struct Parsed {
   std::vector<std::string_view> mount_options;
   std::optional<Action> action;
   bool single_threaded = false;
+  bool all_of_status = false;
   bool is_worker = false;
   bool wants_help = false;
   bool wants_version = false;
@@ -217,7 +227,7 @@ using Text = std::string_view;
 constexpr int kMostDescriptors = 1 << 20;
 constexpr unsigned kMostThreads = 64;
 
-constexpr std::array<Option, 20> kOptions{{
+constexpr std::array<Option, 21> kOptions{{
     {'h', "--help", "", "Print this help and exit",
      [](Parsed& parsed, Text, Text) { parsed.wants_help = true; }},
     {'V', "--version", "", "Print the version and exit",
@@ -258,9 +268,11 @@ constexpr std::array<Option, 20> kOptions{{
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.ready_fd = static_cast<int>(number_in(name, value, 0, kMostDescriptors));
      }},
-    {0, "--status", "", "Show what the daemon of a mount has done",
+    {0, "--status", "", "Show how a mount fares and what its daemon has done",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kStatus); }},
-    {0, "--format", "FORMAT", "Of --status: text, json, prometheus",
+    {0, "--all", "", "With --status: everything that is counted, as --format text",
+     [](Parsed& parsed, Text, Text) { parsed.all_of_status = true; }},
+    {0, "--format", "FORMAT", "Of --status, with everything: text, json, prometheus",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.status_format = chosen<StatusFormat>(name, value, kFormats);
      }},
@@ -363,7 +375,7 @@ class Parser {
   void apply(const Option& option, std::string_view name, std::optional<std::string_view> value) {
     if (option.value.empty()) return option.apply(parsed_, name, {});
     if (!value && words_.empty()) {
-      throw usage(std::string(name) + ": 1 required " + std::string(option.value) + " missing");
+      throw usage(std::string(name) + " needs a value, " + std::string(option.value));
     }
     // Twice may be meant so of mount options only.
     bool& given = given_.at(static_cast<std::size_t>(&option - kOptions.data()));
@@ -372,8 +384,13 @@ class Parser {
     option.apply(parsed_, name, value ? *value : take_word());
   }
 
-  static Error unexpected(std::string_view word) {
-    return usage("The following argument was not expected: " + escape(word));
+  [[gnu::cold]] static Error unexpected(std::string_view word) {
+    std::vector<std::string_view> names;
+    for (const Option& option : kOptions) {
+      if (!option.help.empty() && !option.name.empty()) names.push_back(option.name);
+    }
+    return usage("unknown option " + quote(word) +
+                 suggestion(word.substr(0, word.find('=')), names));
   }
 
   std::span<const std::string_view> words_;
@@ -468,6 +485,9 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
     options.device = descriptor_named_by(parsed.places.back()).value_or(-1);
   }
   if (parsed.single_threaded) options.threads = 1;
+  if (parsed.all_of_status && options.status_format == StatusFormat::kSummary) {
+    options.status_format = StatusFormat::kText;
+  }
   apply_mount_options(options, parsed.mount_options);
   if (options.debug) {
     options.foreground = true;

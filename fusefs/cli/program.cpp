@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "fusefs/cli/options.h"
+#include "fusefs/cli/status_summary.h"
 #include "fusefs/image/image.h"
 #include "fusefs/mount/mount_point.h"
 #include "fusefs/status.h"
@@ -25,6 +26,7 @@
 #include "fusefs/unpack/extract.h"
 #include "support/child.h"
 #include "support/error.h"
+#include "support/image_names.h"
 #include "support/io.h"
 #include "support/pipe.h"
 #include "support/signal_reset.h"
@@ -148,6 +150,16 @@ void extract(const pyram::Options& options) {
   readiness.succeed();
 }
 
+[[gnu::cold]] void show_status(const pyram::Options& options) {
+  const std::string lines = pyram::query_status(options.mount_point);
+  pyram::write_full(
+      STDOUT_FILENO,
+      options.status_format == pyram::StatusFormat::kSummary
+          ? pyram::summarise_status(lines, pyram::waiting_requests(options.mount_point))
+          : pyram::format_status(lines, options.status_format),
+      "the status");
+}
+
 int run(int argc, char** argv) {
   if (argc <= 1) {
     // Some callers look here for what we can do, as they do with squashfuse_ll.
@@ -155,8 +167,13 @@ int run(int argc, char** argv) {
                       "the help");
     return static_cast<int>(ExitCode::kUsage);
   }
-  const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
+  std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
+  const bool takes_image =
+      options->action == pyram::Action::kMount || options->action == pyram::Action::kExtract;
+  if (takes_image && !pyram::is_image_file(options->image.native())) {
+    options->image = pyram::image_file(options->image.native());
+  }
   // An extraction in the foreground has no children, and goes on after its terminal under nohup.
   if (options->action != pyram::Action::kExtract || options->hot_first) {
     // nohup is meant for a daemon in the foreground; in the background it has no terminal.
@@ -182,10 +199,7 @@ int run(int argc, char** argv) {
     case pyram::Action::kWork:
       return pyram::run_worker(*options, pyram::inherited_handles(), pyram::WorkerKind::kProcess);
     case pyram::Action::kStatus:
-      pyram::write_full(
-          STDOUT_FILENO,
-          pyram::format_status(pyram::query_status(options->mount_point), options->status_format),
-          "the status");
+      show_status(*options);
       break;
   }
   return 0;

@@ -8,6 +8,7 @@
 
 #include "fusefs/status.h"
 #include "support/error.h"
+#include "support/json_text.h"
 #include "support/text.h"
 #include "support/unique_fd.h"
 
@@ -16,22 +17,6 @@ namespace {
 
 bool is_number(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
-}
-
-std::string json_string(std::string_view text) {
-  constexpr std::string_view kHex = "0123456789abcdef";
-  std::string result = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20) {
-      result.append("\\u00").push_back(kHex[byte >> 4]);
-      result.push_back(kHex[byte & 0xf]);
-      continue;
-    }
-    if (c == '"' || c == '\\') result.push_back('\\');
-    result.push_back(c);
-  }
-  return result += '"';
 }
 
 // Names of values that only ever grow end in _total for Prometheus.
@@ -51,12 +36,12 @@ void write_text(std::string& out, std::string_view name, std::string_view value)
 void write_prometheus(std::string& out, std::string_view name, std::string_view value,
                       std::string_view mount_point) {
   if (!is_number(value)) return;
-  std::string labels = "{mount=" + json_string(mount_point);
+  std::string labels = "{mount=" + json_text(mount_point);
   std::string metric = "pyram_" + std::string(name);
   constexpr std::string_view kRequests = "requests_";
   if (name == "requests") return;  // The sum of those by kind.
   if (name.starts_with(kRequests)) {
-    labels += ",kind=" + json_string(name.substr(kRequests.size()));
+    labels += ",kind=" + json_text(name.substr(kRequests.size()));
     metric = "pyram_requests";
   }
   out.append(metric).append(is_gauge(name) ? "" : "_total").append(labels).append("} ");
@@ -115,12 +100,13 @@ std::string format_status(const std::string& lines, StatusFormat format) {
     const std::string_view value = line.substr(equals + 1);
     if (name == "mount_point") mount_point = value;
     switch (format) {
+      case StatusFormat::kSummary:
       case StatusFormat::kText:
         write_text(out, name, value);
         break;
       case StatusFormat::kJson:
-        out.append(separator).append("\n  ").append(json_string(name)).append(": ");
-        out.append(is_number(value) ? std::string(value) : json_string(value));
+        out.append(separator).append("\n  ").append(json_text(name)).append(": ");
+        out.append(is_number(value) ? std::string(value) : json_text(value));
         separator = ",";
         break;
       case StatusFormat::kPrometheus:

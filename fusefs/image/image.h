@@ -60,6 +60,8 @@ class Image {
   [[nodiscard]] const Superblock& superblock() const { return superblock_; }
   [[nodiscard]] const std::string& name() const { return file_->name(); }
   [[nodiscard]] bool verifies() const { return file_->verifies(); }
+  // Whether the file was written to since it was opened (ImageFile).
+  [[nodiscard]] bool was_overwritten() const { return file_->was_overwritten(); }
   [[nodiscard]] InodeRef root() const { return root_; }
 
   [[nodiscard]] Attributes attributes(InodeRef inode) const;

@@ -27,6 +27,19 @@ auto naming(const std::string& name, Read&& read) {
 
 }  // namespace
 
+ImageFile::ImageFile(UniqueFd file, std::string name, std::uint64_t offset)
+    : file_(std::move(file)), name_(std::move(name)), offset_(offset) {
+  // Where this fails, so does all else.
+  static_cast<void>(::fstat(file_.get(), &opened_));
+}
+
+bool ImageFile::was_overwritten() const {
+  struct stat now {};
+  if (::fstat(file_.get(), &now) != 0) return false;
+  return now.st_size != opened_.st_size || now.st_mtim.tv_sec != opened_.st_mtim.tv_sec ||
+         now.st_mtim.tv_nsec != opened_.st_mtim.tv_nsec;
+}
+
 std::uint64_t ImageFile::size() const {
   struct stat status {};
   if (::fstat(file_.get(), &status) != 0) {

@@ -6,6 +6,8 @@
 // nothing to remember about blocks, and no moment between a check and the use. Thread-safe.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -21,14 +23,17 @@ namespace pyram {
 class ImageFile {
  public:
   // The SquashFS starts `offset` bytes into `file`. `name` is for messages, quoted.
-  ImageFile(UniqueFd file, std::string name, std::uint64_t offset)
-      : file_(std::move(file)), name_(std::move(name)), offset_(offset) {}
+  ImageFile(UniqueFd file, std::string name, std::uint64_t offset);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::uint64_t offset() const { return offset_; }
   [[nodiscard]] int descriptor() const { return file_.get(); }
   // Of the file, from offset() on. Throws Error (kBadImage).
   [[nodiscard]] std::uint64_t size() const;
+
+  // Whether somebody has written into the file since it was opened: what comes out of it then is
+  // neither the old image nor a new one.
+  [[nodiscard]] bool was_overwritten() const;
 
   // From now on, every read checks what it got. The hashes are kept: 8 bytes for each KiB of the
   // image. Throws Error: kVerification where the image has no Merkle tree or it doesn't fit itself,
@@ -56,6 +61,7 @@ class ImageFile {
   UniqueFd file_;
   std::string name_;
   std::uint64_t offset_;
+  struct stat opened_ {};           // The file when it was opened.
   std::optional<MerkleTree> tree_;  // Where it verifies.
 };
 

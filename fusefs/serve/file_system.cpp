@@ -347,10 +347,19 @@ struct Operations {
   }
 };
 
+void FileSystem::tell_of_overwriting() {
+  if (!image_.was_overwritten() || told_of_overwriting_.test_and_set()) return;
+  log_.error("the image " + image_.name() +
+             " was overwritten while it is mounted, which causes errors: mount it again (systemctl "
+             "restart pyram-mount@NAME; or unmount and mount), and replace images by pyram-image "
+             "install or mv, never by cp");
+}
+
 void FileSystem::log_failure(std::uint64_t node, const Error& error) noexcept {
-  // Looking a name up takes longer than answering.
-  if (log_.leaves_out()) return;
   try {
+    tell_of_overwriting();
+    // Looking a name up takes longer than answering.
+    if (log_.leaves_out()) return;
     const auto path = path_of(image_, to_inode(image_, node));
     log_.error((path ? "cannot read " + quote(*path) + ": " : std::string()) + error.what());
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)

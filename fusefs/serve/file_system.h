@@ -7,6 +7,7 @@
 // becomes its errno, and nothing is thrown into C code. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -72,6 +73,8 @@ class FileSystem {
 
   // Logs why a request about `node` failed, and of which file.
   void log_failure(std::uint64_t node, const Error& error) noexcept;
+  // Once, when an error may come from that.
+  void tell_of_overwriting();
   void read(fuse_req* request, InodeRef file, std::size_t size, std::uint64_t offset);
 
   const Image& image_;
@@ -82,6 +85,7 @@ class FileSystem {
   const Presentation presentation_;
   const DaemonCalls calls_;
   Recorder* const recorder_;
+  std::atomic_flag told_of_overwriting_;
   ListingCache listings_;
 };
 

@@ -184,6 +184,24 @@ std::string describe_image(const fs::path& image, bool json_wanted) {
   return describe_manifest(image.native(), described(image), json_wanted);
 }
 
+std::string fit(const std::string& text, std::size_t width) {
+  constexpr std::string_view kMore = " ...";
+  if (width <= kMore.size()) return text;
+  std::istringstream lines(text);
+  std::string result;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() > width && line.starts_with("    ")) {
+      std::size_t end = width - kMore.size();
+      // Not within a character of UTF-8.
+      while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0U) == 0x80) --end;
+      line.resize(end);
+      line += kMore;
+    }
+    result += line + "\n";
+  }
+  return result;
+}
+
 std::string compare_manifests(const DescribedImage& old_image, const DescribedImage& new_image) {
   const auto facts = [](const DescribedImage& image, auto&& of) {
     return read_or_refuse(image.name, ExitCode::kBadImage,

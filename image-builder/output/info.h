@@ -11,6 +11,10 @@ namespace pyram::builder {
 // Throws Error (kBadImage) for what is no image of ours.
 [[nodiscard]] std::string describe_image(const std::filesystem::path& image, bool json);
 
+// The lists in `text` (lines that are indented by four) with no line longer than `width`, which 0
+// doesn't limit.
+[[nodiscard]] std::string fit(const std::string& text, std::size_t width);
+
 // What differs from one image to another: packages and files, with sizes. Empty when nothing does.
 [[nodiscard]] std::string compare_images(const std::filesystem::path& old_image,
                                          const std::filesystem::path& new_image);

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <string>
-
-#include "image-builder/progress.h"
 
 namespace pyram::builder {
 
@@ -15,12 +15,17 @@ struct SquashOptions {
   std::uint64_t block_size = 262144;  // Bytes; docs/image-format.md says why.
   std::int64_t time = 0;              // Every time in the image, in seconds since 1970.
   std::filesystem::path sort_file;    // mksquashfs's sort file; may be empty.
+  std::function<void(double)> step;   // Told how much is compressed, from 0 to 1; may be empty.
 };
 
 // The same tree and options give the same bytes. Throws Error: kMissingTool without mksquashfs,
 // kCannotWrite when it fails.
 void make_squashfs(const std::filesystem::path& tree, const std::filesystem::path& file,
                    const SquashOptions& options);
+
+// What mksquashfs's progress bar says, in the pieces in which it comes: the last whole "N%" in
+// `text` as a number from 0 to 1. It is taken off `text` with all before it.
+[[nodiscard]] std::optional<double> last_percentage(std::string& text);
 
 // Appends the directories and files in `tree` to the root of an image that has none of these names,
 // compressed as the image is. Nothing else in it changes. Reproducible, and throws, as

@@ -180,6 +180,25 @@ class PrivateApt {
   }
 
   [[nodiscard]] const fs::path& archives() const { return archives_; }
+  // Whether the suite's security suite is looked at too.
+  [[nodiscard]] bool knows_security() const { return knows_security_; }
+
+  // Of which of these apt would take another version, where they are installed.
+  [[nodiscard]] std::vector<NewerPackage> newer_than(const std::vector<Package>& packages) const {
+    std::string status;
+    std::vector<std::string> words = {"apt-cache", "policy"};
+    for (const Package& package : packages) {
+      status += "Package: " + package.name +
+                "\nStatus: install ok installed\nArchitecture: " + architecture_ +
+                "\nVersion: " + package.version +
+                "\nMaintainer: nobody\nDescription: of the image\n\n";
+      words.push_back(package.name);
+    }
+    write_file(root_ / "status", status);
+    const Outcome outcome = run(apt(std::move(words)));
+    if (!outcome.ok()) throw failed("compare the packages", outcome);
+    return parse_policy(outcome.output);
+  }
 
  private:
   [[nodiscard]] Command apt(std::vector<std::string> words) const {
@@ -214,7 +233,45 @@ class PrivateApt {
                       : "; check the suite, the network and --mirror")};
   }
 
-  void write_sources(const DebianRequest& request) const {
+  // What `apt-cache policy` prints: "NAME:", "  Installed: X", "  Candidate: Y", and of each
+  // version a line "     VERSION PRIORITY" (or " *** VERSION ...") with those of its places below
+  // it.
+  static std::vector<NewerPackage> parse_policy(const std::string& text) {
+    std::vector<NewerPackage> newer;
+    NewerPackage package;
+    std::string listed;
+    const auto take = [&] {
+      if (!package.newer.empty() && package.newer != "(none)" && package.newer != package.version) {
+        newer.push_back(package);
+      }
+    };
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream words(line);
+      std::string first;
+      std::string second;
+      words >> first >> second;
+      if (!line.starts_with(' ')) {
+        take();
+        package = {};
+        package.name = line.substr(0, line.find(':'));
+      } else if (first == "Installed:") {
+        package.version = second;
+      } else if (first == "Candidate:") {
+        package.newer = second;
+      } else if (line.starts_with(" *** ") || line.starts_with("     ")) {
+        if (!line.starts_with("        ")) {
+          listed = first == "***" ? second : first;
+        } else if (listed == package.newer && line.find("-security/") != std::string::npos) {
+          package.security = true;
+        }
+      }
+    }
+    take();
+    return newer;
+  }
+
+  void write_sources(const DebianRequest& request) {
     std::string mirror = request.mirror;
     std::string security;
     if (mirror.empty()) {
@@ -228,6 +285,7 @@ class PrivateApt {
     std::string text = "deb " + options + mirror + " " + request.suite + " main\n";
     if (!security.empty() && has_security_suite(request.suite)) {
       text += "deb " + options + security + " " + request.suite + "-security main\n";
+      knows_security_ = true;
     }
     write_file(root_ / "etc/sources.list", text);
   }
@@ -296,7 +354,23 @@ class PrivateApt {
   fs::path lists_;
   fs::path archives_;
   std::string architecture_;
+  bool knows_security_ = false;
 };
+
+fs::path make_cache(const DebianRequest& request, const fs::path& work) {
+  // apt removes the lists of other architectures, so each has a cache of its own.
+  const std::string name =
+      request.suite + (request.architecture.empty() ? "" : "-" + request.architecture);
+  fs::path cache = request.cache.empty() ? work / "cache" : request.cache / name;
+  try {
+    fs::create_directories(cache);
+  } catch (const fs::filesystem_error& error) {
+    throw Error(ExitCode::kCannotWrite, "cannot make the cache directory " + quote(cache.native()) +
+                                            ": " + error.code().message() +
+                                            "; name another with --cache-dir");
+  }
+  return cache;
+}
 
 // Two builds at once may share a cache: the second waits.
 UniqueFd lock_cache(const fs::path& cache) {
@@ -390,17 +464,7 @@ std::vector<fs::path> multiarch_directories(const fs::path& prefix) {
 
 SourceTree fetch_debian(const DebianRequest& request, const fs::path& work, Progress& progress) {
   check_suite(request.suite);
-  // apt removes the lists of other architectures, so each has a cache of its own.
-  const std::string name =
-      request.suite + (request.architecture.empty() ? "" : "-" + request.architecture);
-  const fs::path cache = request.cache.empty() ? work / "cache" : request.cache / name;
-  try {
-    fs::create_directories(cache);
-  } catch (const fs::filesystem_error& error) {
-    throw Error(ExitCode::kCannotWrite, "cannot make the cache directory " + quote(cache.native()) +
-                                            ": " + error.code().message() +
-                                            "; name another with --cache-dir");
-  }
+  const fs::path cache = make_cache(request, work);
   const UniqueFd lock = lock_cache(cache);
   PrivateApt apt(work / "apt", cache, request);
   progress.phase("fetching the list of packages of " + request.suite);
@@ -430,6 +494,25 @@ SourceTree fetch_debian(const DebianRequest& request, const fs::path& work, Prog
   }
   source.library_directories = multiarch_directories(source.prefix);
   return source;
+}
+
+std::vector<NewerPackage> newer_packages(const DebianRequest& request,
+                                         const std::vector<Package>& packages,
+                                         const fs::path& work) {
+  check_suite(request.suite);
+  const fs::path cache = make_cache(request, work);
+  const UniqueFd lock = lock_cache(cache);
+  PrivateApt apt(work / "apt", cache, request);
+  if (has_security_suite(request.suite) && !apt.knows_security()) {
+    throw Error(ExitCode::kBadSource, "cannot tell what is outdated: no mirror of " +
+                                          request.suite +
+                                          "-security is known; give a --mirror "
+                                          "whose path ends in /debian");
+  }
+  apt.update();
+  std::vector<NewerPackage> newer = apt.newer_than(packages);
+  std::ranges::sort(newer, {}, &NewerPackage::name);
+  return newer;
 }
 
 }  // namespace pyram::builder

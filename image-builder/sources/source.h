@@ -51,6 +51,21 @@ struct DebianRequest {
 [[nodiscard]] SourceTree fetch_debian(const DebianRequest& request,
                                       const std::filesystem::path& work, Progress& progress);
 
+// A package of an image of which Debian has a newer version.
+struct NewerPackage {
+  std::string name;
+  std::string version;
+  std::string newer;
+  bool security = false;  // The newer one is in the suite's security suite.
+};
+
+// What the suite and its security suite have newer than these packages, by name. The lists come as
+// fetch_debian() gets them, with the same errors; kBadSource also where no mirror of the security
+// suite is known, as nothing found would then mean nothing.
+[[nodiscard]] std::vector<NewerPackage> newer_packages(const DebianRequest& request,
+                                                       const std::vector<Package>& packages,
+                                                       const std::filesystem::path& work);
+
 // A portable build of PyPy in an archive (tar, compressed by bzip2, xz, gzip or zstd), unpacked
 // below `work`. Throws Error (kBadSource) for an archive that is damaged or holds no PyPy, and for
 // entries that lead out of it, are devices, or are set-uid: named, and nothing of it stays.

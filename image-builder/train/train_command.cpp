@@ -56,6 +56,7 @@ int train_in(const TrainOptions& options, const Scratch& scratch) {
   squash.block_size = image->superblock().block_size;
   squash.time = image->superblock().creation_time;
   squash.sort_file = scratch.directory / "sort";
+  squash.step = [&progress](double done) { progress.step(done); };
   write_file(squash.sort_file, sort_file(tree, recording));
   make_squashfs(tree, scratch.partial, squash);
   seal(scratch.partial, {});

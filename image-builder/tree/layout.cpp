@@ -20,6 +20,9 @@ namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
+// tzdata's link to the machine's own setting. Every image of Debian's packages would tell of it.
+constexpr std::string_view kOwnTimeZone = "share/zoneinfo/localtime";
+
 // Follows symbolic links as they would be followed with `root` as the root.
 fs::path resolve(const fs::path& path, const fs::path& root) {
   fs::path current = path;
@@ -101,7 +104,7 @@ class Mover {
     const fs::path real = resolve(from, source_.root);
     if (fs::is_regular_file(real) && is_below(real, source_.root)) {
       copy_content(real, image_.tree / to);
-    } else {
+    } else if (to.native() != kOwnTimeZone) {
       image_.notes.push_back("left out the link " + quote(to.native()) + ": its target " +
                              quote(target.native()) + " is not in the source");
     }

@@ -31,7 +31,7 @@ _pyram_image() {
       _filedir -d
       return
       ;;
-    --level | --block-size | --mirror | --with | --keep | --strip | --index-url | --app | --settings | --env)
+    --level | --block-size | --mirror | --with | --keep | --strip | --index-url | --app | --settings | --env | --name)
       return
       ;;
   esac
@@ -48,6 +48,20 @@ _pyram_image() {
       grep -oE '^ +-[^ ]+' | tr -s ' ,' '\n\n' | sed 's/[={].*//')" -- "$cur")
     return
   fi
-  _filedir
+  case $command in
+    info | diff | verify | sign | train | bundle | install | remove | outdated)
+      # Not with compgen -W, which expands its words: a file may have any name.
+      local directory image
+      for directory in "${XDG_DATA_HOME:-$HOME/.local/share}" /usr/local/share /usr/share; do
+        for image in "$directory"/pyram/images/*.sqfs; do
+          [[ -e $image ]] || continue
+          image=${image##*/}
+          printf -v image %q "${image%.sqfs}"
+          [[ $image == "$cur"* ]] && COMPREPLY+=("$image")
+        done
+      done
+      ;;
+  esac
+  [[ $command == remove || $command == list ]] || _filedir
 } &&
   complete -F _pyram_image pyram-image

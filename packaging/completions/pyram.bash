@@ -44,6 +44,10 @@ _pyram() {
       ;;
   esac
 
+  if [[ $prev == --pyram-doctor ]]; then
+    COMPREPLY=(--json)
+    return
+  fi
   if [[ $cur == -* ]]; then
     mapfile -t COMPREPLY < <(compgen -W '--image --toram --pyram-help --pyram-version
       --pyram-doctor --help --version --jit -B -c -d -E -h -i -I -m -O -OO -q -s -S -u -v -V -W

@@ -282,8 +282,25 @@ TEST_CASE("a status in each format") {
   CHECK(pyram::read_file(mount / "hello") == kText);
   CHECK(mount.count("requests_read") == 1);
   CHECK(mount.count("served_bytes") == sizeof(kText) - 1);
-  const Outcome text = pyram_mount({"--status", mount.path().native()});
-  CHECK(text.output.find("requests read ") != std::string::npos);
+  const std::string point = mount.path().native();
+  const Outcome text = pyram_mount({"--status", "--all", point});
+  CHECK(text.output.find("requests read              1\n") != std::string::npos);
+  CHECK(pyram_mount({"--status", "--format", "text", point}).output.starts_with("version "));
+  const Outcome summary = pyram_mount({"--status", point});
+  INFO(summary.output);
+  CHECK(summary.output.starts_with(point + ": serves "));
+  CHECK(summary.output.find("\n  read ahead  ") != std::string::npos);
+  CHECK(summary.output.find("\n  trouble     none\n") != std::string::npos);
+  // Where the kernel's own count can be seen.
+  if (pyram::test::running_as_root() && fs::exists("/sys/fs/fuse/connections")) {
+    const Outcome waiting = pyram::run(
+        {.arguments = {
+             "unshare", "--mount", "sh", "-c",
+             "mount -t fusectl none /sys/fs/fuse/connections && exec \"$0\" --status \"$1\"",
+             program("pyram-mount"), point}});
+    INFO(waiting.output << waiting.errors);
+    CHECK(waiting.output.find("\n  waiting     nobody\n") != std::string::npos);
+  }
   const Outcome prometheus =
       pyram_mount({"--status", "--format", "prometheus", mount.path().native()});
   CHECK(prometheus.output.find("pyram_requests_total{mount=\"" + mount.path().native() +

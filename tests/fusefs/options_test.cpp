@@ -73,6 +73,8 @@ TEST_CASE("a size may have a unit") {
 
 TEST_CASE("one directory is enough for what talks to a daemon") {
   CHECK(parse({"--status", "m"})->action == Action::kStatus);
+  CHECK(parse({"--status", "m"})->status_format == pyram::StatusFormat::kSummary);
+  CHECK(parse({"--status", "m", "--all"})->status_format == pyram::StatusFormat::kText);
   CHECK(parse({"m", "--unmount"})->action == Action::kUnmount);
   CHECK(parse({"--reload", "m"})->mount_point == "m");
   CHECK(parse({"--status", "--format", "json", "m"})->status_format == pyram::StatusFormat::kJson);
@@ -97,12 +99,14 @@ TEST_CASE("each command line that makes no sense is refused with what is wrong")
       Refused{{"a", "b", "c"}, "an image and a mount point are needed"},
       Refused{{"--status"}, "exactly one mount point is needed"},
       Refused{{"--status", "--unmount", "m"}, "exclude each other"},
-      Refused{{"--none", "a", "b"}, "The following argument was not expected: --none"},
-      Refused{{"--thread", "4", "a", "b"}, "not expected: --thread"},
-      Refused{{"-fx", "a", "b"}, "not expected: -x"},
+      Refused{{"--none", "a", "b"}, "unknown option '--none'; see"},
+      Refused{{"--thread", "4", "a", "b"}, "unknown option '--thread' (did you mean --threads?)"},
+      Refused{{"-fx", "a", "b"}, "unknown option '-x'"},
+      Refused{{"--chace-size=1M", "a", "b"}, "(did you mean --cache-size?)"},
+      Refused{{"a", "b", "-o", "alow_other"}, "'alow_other' (did you mean allow_other?)"},
       Refused{{"--verify=yes", "a", "b"}, "--verify takes no value"},
-      Refused{{"a", "b", "--threads"}, "--threads: 1 required N missing"},
-      Refused{{"a", "b", "-o"}, "-o: 1 required OPT,... missing"},
+      Refused{{"a", "b", "--threads"}, "--threads needs a value, N"},
+      Refused{{"a", "b", "-o"}, "-o needs a value, OPT,..."},
       Refused{{"--threads", "0", "a", "b"}, "--threads needs a number from 1 to 64, not '0'"},
       Refused{{"--threads", "", "a", "b"}, "from 1 to 64, not ''"},
       Refused{{"--threads", "65", "a", "b"}, "from 1 to 64"},

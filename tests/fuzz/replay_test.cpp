@@ -137,7 +137,7 @@ bool mount_and_walk(const fs::path& image, const fs::path& point) {
   }
   MountWalk().look_into(point, 0);
   const Outcome status =
-      pyram::run({.arguments = {program("pyram-mount"), "--status", point.native()}});
+      pyram::run({.arguments = {program("pyram-mount"), "--status", "--all", point.native()}});
   INFO(status.output << status.errors);
   CHECK(status.output.find("worker restarts            0\n") != std::string::npos);
   CHECK(pyram::run({.arguments = {program("pyram-mount"), "--unmount", point.native()}}).ok());

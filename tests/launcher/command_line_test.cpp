@@ -54,6 +54,12 @@ TEST_CASE("what pyram says itself, and what it adds a line to") {
 
 TEST_CASE("an option of Pyram's that makes no sense is refused") {
   CHECK_THROWS_AS(Parsed({"--pyram-frobnicate"}), pyram::Error);
+  try {
+    const Parsed parsed({"--pyram-docter"});
+    FAIL("taken");
+  } catch (const pyram::Error& error) {
+    CHECK(std::string(error.what()).find("(did you mean --pyram-doctor?)") != std::string::npos);
+  }
   CHECK_THROWS_AS(Parsed({"--image"}), pyram::Error);
   CHECK_THROWS_AS(Parsed({"--image", ""}), pyram::Error);
 }

@@ -318,6 +318,7 @@ TEST_CASE("the doctor tries each way and leaves nothing behind") {
     CHECK(outcome.output.find(way) != std::string::npos);
   }
   CHECK(outcome.output.find("\nfuse     works") != std::string::npos);
+  CHECK(outcome.output.starts_with("Pyram works here: a start mounts the image\n"));
   CHECK(scene.mounts().empty());
   CHECK(std::filesystem::is_empty(scene.runtime(who)));
 }
@@ -329,4 +330,41 @@ TEST_CASE("the doctor says what would make a way work") {
   INFO(outcome.output << outcome.errors);
   CHECK(outcome.output.find("there is no /dev/fuse") != std::string::npos);
   CHECK(outcome.output.find("\nextract  works") != std::string::npos);
+  CHECK(outcome.output.starts_with("Pyram works here: a start unpacks the image into RAM"));
+}
+
+TEST_CASE("the doctor answers programs, and colours its words on a terminal only") {
+  const Scene scene;
+  const Outcome json = scene.shell(
+      Who::kSelf,
+      "\"$0\" --pyram-doctor --json >\"$HOME/report\"; "
+      "\"$0\" -c 'import json, sys; r = json.load(open(sys.argv[1])); w = r[\"ways\"][2]; "
+      "print(r[\"works\"], len(r[\"ways\"]), w[\"way\"], w[\"works\"])' \"$HOME/report\"",
+      {"HOME=" + scene.path("").native()});
+  INFO(json.output << json.errors);
+  CHECK(json.output == "True 6 fuse True\n");
+  const auto on_terminal = [&](const char* variables) {
+    return scene.shell(Who::kSelf,
+                       std::string(variables) + " script -qec \"$0 --pyram-doctor\" /dev/null");
+  };
+  CHECK(scene.start(Who::kSelf, {"--pyram-doctor"}).output.find('\x1b') == std::string::npos);
+  CHECK(on_terminal("TERM=xterm").output.find("\x1b[32mPyram works here") != std::string::npos);
+  CHECK(on_terminal("TERM=xterm NO_COLOR=1").output.find('\x1b') == std::string::npos);
+  CHECK(on_terminal("TERM=dumb").output.find('\x1b') == std::string::npos);
+  const Outcome refused = scene.start(Who::kSelf, {"--pyram-doctor", "--jsno"});
+  CHECK(refused.status == 125);
+  CHECK(refused.errors.find("it takes --json") != std::string::npos);
+}
+
+TEST_CASE("the doctor works without an image") {
+  const Scene scene;
+  const Who who = GENERATE(Who::kSelf, Who::kPlain);
+  const Outcome outcome = scene.start(who, {"--image", "/nosuch.sqfs", "--pyram-doctor"});
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.status == 125);
+  CHECK(outcome.errors.empty());
+  CHECK(outcome.output.starts_with(
+      "Pyram does not work here: cannot open the image '/nosuch.sqfs': No such file"));
+  CHECK(outcome.output.find("\nfuse     open   nothing is in the way") != std::string::npos);
+  CHECK(std::filesystem::is_empty(scene.runtime(who)));
 }

@@ -293,3 +293,27 @@ TEST_CASE("a mount for everybody is read by everybody, and reloaded by its owner
   CHECK(refused.errors.find("only the user who mounted it and root may") != std::string::npos);
   CHECK(pyram::run({.arguments = {program("pyram-mount"), "--reload", point}}).ok());
 }
+
+TEST_CASE("a mounted image that is overwritten is told of once, with what to do") {
+  const TemporaryDirectory directory;
+  const fs::path image = image_of_files(directory);
+  const fs::path point = directory / "mount";
+  const fs::path log = directory / "log";
+  fs::create_directory(point);
+  const pid_t daemon = serve_in_foreground(image, point, log, {"--prefetch", "none"});
+  CHECK(error_of_reading(point / "file-0") == 0);
+  // As cp does: the same file, with another content. Shorter: reads run into its end.
+  pyram::write_file(directory / "other", std::string(4096, 'x'));
+  REQUIRE(pyram::run({.arguments = {"cp", (directory / "other").native(), image.native()}}).ok());
+  CHECK(error_of_reading(point / "file-3") == EIO);
+  CHECK(error_of_reading(point / "file-4") == EIO);
+  CHECK(pyram::run({.arguments = {program("pyram-mount"), "--unmount", point.native()}}).ok());
+  wait_for_end(daemon);
+  const std::string said = pyram::read_file(log);
+  INFO(said);
+  const std::string line = "the image '" + image.native() + "' was overwritten while it is mounted";
+  const std::size_t first = said.find(line);
+  CHECK(first != std::string::npos);
+  CHECK(said.find(line, first + 1) == std::string::npos);
+  CHECK(said.find("systemctl restart pyram-mount@NAME") != std::string::npos);
+}

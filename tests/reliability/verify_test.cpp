@@ -166,7 +166,7 @@ TEST_CASE("a changed byte of a file's data is an error of that file and of nothi
 
   const auto status = [&](const std::string& name) {
     const Outcome outcome =
-        pyram::run({.arguments = {program("pyram-mount"), "--status", point.native()}});
+        pyram::run({.arguments = {program("pyram-mount"), "--status", "--all", point.native()}});
     const std::size_t at = outcome.output.find('\n' + name + ' ');
     REQUIRE(at != std::string::npos);
     return std::stoi(outcome.output.substr(at + 1 + name.size()));

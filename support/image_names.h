@@ -1,0 +1,45 @@
+// Images by name: NAME is the first NAME.sqfs in the image directories.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pyram {
+
+inline constexpr std::string_view kImageSuffix = ".sqfs";
+
+// Where administrators put images, and where packages do.
+inline constexpr char kLocalImages[] = "/usr/local/share/pyram/images";
+inline constexpr char kPackagedImages[] = "/usr/share/pyram/images";
+
+// Whether an image that was asked for is a file, by how it is written: it has a slash in it or ends
+// in .sqfs. Everything else is a name.
+[[nodiscard]] bool is_image_file(std::string_view wanted);
+
+// The user's own image directory, below $XDG_DATA_HOME or ~/.local/share; nothing without a home.
+[[nodiscard]] std::optional<std::string> users_images();
+
+// The image directories, first one first: the user's, those beside `programs` (directories of
+// programs under another prefix), kLocalImages, kPackagedImages.
+[[nodiscard]] std::vector<std::string> image_directories(const std::vector<std::string>& programs);
+
+// The names of the images in a directory.
+void add_image_names(const std::string& directory, std::vector<std::string>& names);
+
+// The default image of the build tree that a program's directory is in, if it is in one.
+[[nodiscard]] std::optional<std::string> build_tree_image(const std::string& program_directory);
+
+// The directories of this program, for image_directories(); empty without /proc.
+[[nodiscard]] std::vector<std::string> own_directories();
+
+// "no image 'NAME' in DIRECTORY, ...; there are: OTHERS"
+[[nodiscard]] std::string no_such_image(std::string_view name,
+                                        const std::vector<std::string>& directories);
+
+// What a command line means by `wanted`: the file itself, or that of the image of this name (a file
+// of this name wins, as it always did). Throws Error (kBadImage) when there is none.
+[[nodiscard]] std::string image_file(std::string_view wanted);
+
+}  // namespace pyram
