@@ -123,11 +123,16 @@ class Doctor {
 
   int examine() {
     say(kVersionLine);
-    say("image         " + image_.path);
+    say("image         " + image_.path + (image_.is_directory() ? " (unpacked)" : ""));
     say("pyram-mount   " + find_companion(self_, "pyram-mount").value_or("not found"));
     say("run-time      " + runtime_directory());
     say("memory        " + describe_collector(settings_.memory));
     say("");
+    if (image_.is_directory()) {
+      static_cast<void>(provide_root(image_, settings_, self_));
+      say("The image is a directory of files: there is nothing to mount.");
+      return 0;
+    }
     for (const Backend backend : kBackends) {
       const Finding finding = look_at(backend);
       any_ = any_ || finding.works;

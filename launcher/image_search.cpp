@@ -62,16 +62,20 @@ std::optional<ChosenImage> open_image(const std::string& path, bool must_be_read
   if (::fstat(fd.get(), &image.status) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno, "look at the image " + quote(path));
   }
-  if (!S_ISREG(image.status.st_mode) && !S_ISBLK(image.status.st_mode)) {
+  if (!S_ISREG(image.status.st_mode) && !S_ISBLK(image.status.st_mode) && !image.is_directory()) {
     throw Error(ExitCode::kLauncherFailed,
                 "cannot use the image " + quote(path) +
-                    ": it is not a regular file; give the .sqfs file, or the block device");
+                    ": it is not a regular file; give the .sqfs file, the block device, or the "
+                    "directory that the image was unpacked to");
   }
   image.path = path_of(fd.get(), path);
   image.stem = stem_of(image.path);
   image.key = image_key(image.path, image.status);
   return image;
 }
+
+// Whether an image that is given by this name may be a directory called so.
+bool can_be_directory(std::string_view name) { return !name.empty() && name.front() != '.'; }
 
 void add_names(const std::string& directory, std::vector<std::string>& names) {
   struct Close {
@@ -80,9 +84,13 @@ void add_names(const std::string& directory, std::vector<std::string>& names) {
   const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
   if (!open) return;
   while (const dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe)
-    const std::string_view name = static_cast<const char*>(entry->d_name);
-    if (!name.ends_with(kSuffix) || name.size() == kSuffix.size()) continue;
-    names.emplace_back(name.substr(0, name.size() - kSuffix.size()));
+    std::string_view name = static_cast<const char*>(entry->d_name);
+    if (name.ends_with(kSuffix)) {
+      name.remove_suffix(kSuffix.size());
+    } else if (entry->d_type != DT_DIR || !can_be_directory(name)) {
+      continue;
+    }
+    if (!name.empty()) names.emplace_back(name);
   }
 }
 
@@ -147,10 +155,15 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
     }
   }
   const std::vector<std::string> directories = image_directories(self);
-  for (const std::string& directory : directories) {
-    const std::string path = directory + '/' + name + std::string(kSuffix);
-    // HOME may be another user's, after a change of user that kept the environment.
-    if (auto image = open_image(path, false)) return *std::move(image);
+  // Files first, everywhere: a start that finds one looks no more often than it must.
+  for (const std::string_view suffix : {kSuffix, std::string_view()}) {
+    if (suffix.empty() && !can_be_directory(name)) continue;
+    for (const std::string& directory : directories) {
+      const std::string path = std::string(directory).append("/").append(name).append(suffix);
+      // HOME may be another user's, after a change of user that kept the environment.
+      auto image = open_image(path, false);
+      if (image && (!suffix.empty() || image->is_directory())) return *std::move(image);
+    }
   }
   report_missing_name(name, directories, wanted.has_value());
 }
