@@ -32,7 +32,7 @@ make_release() {
   signer=$(fingerprint_of "$signers")
 }
 
-fingerprint_of() { GNUPGHOME=$1 gpg --batch --list-keys --with-colons | sed -n 's/^fpr:*\([0-9A-F]*\):$/\1/p' | sed -n 1p; }
+fingerprint_of() { GNUPGHOME=$1 gpg --batch --list-keys --with-colons | awk -F: 'length($10) == 40 { print $10; exit }'; }
 
 # sign_sums DIRECTORY: SHA256SUMS of a release that was changed, signed anew. Its files may be links to those of
 # another.
