@@ -269,7 +269,7 @@ remove_release() {
       rm -rf -- "$directory/$image.ram" "$directory/$image.ns"-* "$directory/$image.lock" "$directory/$image.pid"
       rmdir -- "$directory/$image" "$directory/$image.ns" 2>/dev/null || true
     done
-    rmdir -- "$directory" 2>/dev/null || true
+    rmdir -- "$directory/by-image" "$directory" 2>/dev/null || true
   done
   for file in $(links "$home"); do
     case $(readlink "$prefix/$file" || true) in */lib/pyram/*) rm -f "$prefix/$file" ;; esac

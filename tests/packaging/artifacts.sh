@@ -7,6 +7,9 @@
 #
 # It is made again when a program, the image, or what packaging/release reads is newer.
 
+maintainer='The testers <test@pyram.invalid>'
+homepage=https://pyram.invalid/
+
 make_release() {
   local kept=$source_directory/build/test-release made
   release=$kept/files
@@ -16,7 +19,7 @@ make_release() {
     flock 9
     made=$kept/complete
     if [ -f "$made" ] && [ -z "$(find "$bin_directory"/pyram{,-mount,-image,-bundle} "$source_directory"/packaging \
-      "$source_directory"/docs "$source_directory"/{CHANGELOG,README}.md \
+      "$source_directory"/docs "$source_directory"/{CHANGELOG,README}.md "${BASH_SOURCE[0]}" \
       "$source_directory/build/images/default.sqfs" -newer "$made" -type f -print -quit)" ]; then
       exit 0
     fi
@@ -25,7 +28,8 @@ make_release() {
     touch "$made.new" # Before anything is read.
     GNUPGHOME=$signers gpg --batch --quiet --passphrase '' --quick-gen-key 'Test <test@pyram.invalid>' ed25519 sign 0
     GNUPGHOME=$signers "$source_directory/packaging/release" --no-build --binary-dir "$(dirname "$bin_directory")" \
-      --key "$(fingerprint_of "$signers")" --url http://release.invalid --output "$release"
+      --key "$(fingerprint_of "$signers")" --url http://release.invalid --output "$release" \
+      --maintainer "$maintainer" --homepage "$homepage"
     GNUPGHOME=$signers gpgconf --kill gpg-agent
     mv "$made.new" "$made"
   ) 9>"$kept/lock" >"$kept/log" 2>&1 || { cat "$kept/log"; return 1; }
