@@ -133,6 +133,15 @@ class Doctor {
     report.runtime = runtime_directory();
     report.memory = describe_collector(settings_.memory);
     if (settings_.backend) report.backend = name_of(*settings_.backend);
+    if (image_ && image_->is_directory()) {
+      report.unpacked = true;
+      try {
+        static_cast<void>(provide_root(*image_, settings_, self_));
+      } catch (const Error& error) {
+        report.image_problem = error.what();
+      }
+      return;
+    }
     for (const Backend backend : kBackends) {
       Finding finding = image_ ? look_at(backend) : look_without_image(backend);
       report.ways.push_back(

@@ -90,6 +90,12 @@ void judge(Report& report) {
     report.verdict += mountable ? " (nothing seems to be in the way of mounting one)" : "";
     return;
   }
+  if (report.unpacked) {
+    report.works = report.image_problem.empty();
+    report.verdict = report.works ? "the image is a directory of files: there is nothing to mount"
+                                  : report.image_problem;
+    return;
+  }
   for (const Way& way : report.ways) {
     if (!way.allowed || way.verdict != Verdict::kWorks) continue;
     report.works = true;

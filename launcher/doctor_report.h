@@ -26,7 +26,8 @@ struct Report {
   bool works = false;         // A start would reach the interpreter.
   std::string verdict;        // The same in a sentence, with what to do where it doesn't.
   std::string image;          // Its file; empty where there is none, and then:
-  std::string image_problem;  // Why.
+  std::string image_problem;  // Why; or why a directory can't be used.
+  bool unpacked = false;      // The image is a directory: nothing is mounted.
   std::string daemon;         // The program; empty where it was not found.
   std::string runtime;
   std::string memory;

@@ -48,10 +48,11 @@ std::optional<ChosenImage> open_image(const std::string& path, bool must_be_read
   if (::fstat(fd.get(), &image.status) != 0) {
     throw system_error(ExitCode::kLauncherFailed, errno, "look at the image " + quote(path));
   }
-  if (!S_ISREG(image.status.st_mode) && !S_ISBLK(image.status.st_mode)) {
+  if (!S_ISREG(image.status.st_mode) && !S_ISBLK(image.status.st_mode) && !image.is_directory()) {
     throw Error(ExitCode::kLauncherFailed,
                 "cannot use the image " + quote(path) +
-                    ": it is not a regular file; give the .sqfs file, or the block device");
+                    ": it is not a regular file; give the .sqfs file, the block device, or the "
+                    "directory that the image was unpacked to");
   }
   image.path = path_of(fd.get(), path);
   image.stem = stem_of(image.path);
@@ -59,11 +60,14 @@ std::optional<ChosenImage> open_image(const std::string& path, bool must_be_read
   return image;
 }
 
+// Whether an image that is given by this name may be a directory called so.
+bool can_be_directory(std::string_view name) { return !name.empty() && name.front() != '.'; }
+
 [[noreturn, gnu::cold]] void report_missing_name(std::string_view name,
                                                  const std::vector<std::string>& directories,
                                                  bool named) {
   throw Error(ExitCode::kLauncherFailed,
-              no_such_image(name, directories) +
+              no_such_image(name, directories, Unpacked::kToo) +
                   (named ? "; for a file, write its path with a '/'"
                          : "; make one with pyram-image build, or give one with --image"));
 }
@@ -85,10 +89,15 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
     }
   }
   const std::vector<std::string> directories = image_directories(self.directories());
-  for (const std::string& directory : directories) {
-    const std::string path = directory + '/' + name + std::string(kImageSuffix);
-    // HOME may be another user's, after a change of user that kept the environment.
-    if (auto image = open_image(path, false)) return *std::move(image);
+  // Files first, everywhere: a start that finds one looks no more often than it must.
+  for (const std::string_view suffix : {kImageSuffix, std::string_view()}) {
+    if (suffix.empty() && !can_be_directory(name)) continue;
+    for (const std::string& directory : directories) {
+      const std::string path = std::string(directory).append("/").append(name).append(suffix);
+      // HOME may be another user's, after a change of user that kept the environment.
+      auto image = open_image(path, false);
+      if (image && (!suffix.empty() || image->is_directory())) return *std::move(image);
+    }
   }
   report_missing_name(name, directories, wanted.has_value());
 }

@@ -167,6 +167,12 @@ std::vector<std::string> mount_command(const ChosenImage& image, const Settings&
 }
 
 Root provide_root(const ChosenImage& image, const Settings& settings, const Executable& self) {
+  if (image.is_directory()) {
+    Found found = open_root(image.path);
+    if (found.root) return *std::move(found.root);
+    if (found.error == ENOENT) throw_no_interpreter(image);
+    throw system_error(ExitCode::kLauncherFailed, found.error, "use " + quote(image.path));
+  }
   if (settings.allows(Backend::kSystem)) {
     if (auto root = system_mount(image)) return *std::move(root);
   }

@@ -75,19 +75,22 @@ std::optional<std::string> build_tree_image(const std::string& program_directory
   return std::string(build).append("/images/default.sqfs");
 }
 
-[[gnu::cold]] void add_image_names(const std::string& directory, std::vector<std::string>& names) {
+[[gnu::cold]] void add_image_names(const std::string& directory, std::vector<std::string>& names,
+                                   Unpacked unpacked) {
   struct Close {
     void operator()(DIR* open) const { ::closedir(open); }
   };
   const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
   if (!open) return;
   while (const dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe)
-    const std::string_view name = static_cast<const char*>(entry->d_name);
-    // Of one that is being installed the name begins with a dot.
-    if (!name.ends_with(kImageSuffix) || name.size() == kImageSuffix.size() || name[0] == '.') {
+    std::string_view name = static_cast<const char*>(entry->d_name);
+    if (name.front() == '.') continue;  // Such as one that is being installed.
+    if (name.ends_with(kImageSuffix)) {
+      name.remove_suffix(kImageSuffix.size());
+    } else if (unpacked == Unpacked::kNot || entry->d_type != DT_DIR) {
       continue;
     }
-    names.emplace_back(name.substr(0, name.size() - kImageSuffix.size()));
+    names.emplace_back(name);
   }
 }
 
@@ -99,11 +102,12 @@ std::optional<std::string> build_tree_image(const std::string& program_directory
 }
 
 [[gnu::cold]] std::string no_such_image(std::string_view name,
-                                        const std::vector<std::string>& directories) {
+                                        const std::vector<std::string>& directories,
+                                        Unpacked unpacked) {
   std::vector<std::string> names;
   std::string places;
   for (const std::string& directory : directories) {
-    add_image_names(directory, names);
+    add_image_names(directory, names, unpacked);
     places.append(places.empty() ? "" : ", ").append(directory);
   }
   std::sort(names.begin(), names.end());

@@ -25,8 +25,12 @@ inline constexpr char kPackagedImages[] = "/usr/share/pyram/images";
 // programs under another prefix), kLocalImages, kPackagedImages.
 [[nodiscard]] std::vector<std::string> image_directories(const std::vector<std::string>& programs);
 
+// Whether directories that images were unpacked to count as images: `pyram` starts those too.
+enum class Unpacked : bool { kNot, kToo };
+
 // The names of the images in a directory.
-void add_image_names(const std::string& directory, std::vector<std::string>& names);
+void add_image_names(const std::string& directory, std::vector<std::string>& names,
+                     Unpacked unpacked = Unpacked::kNot);
 
 // The default image of the build tree that a program's directory is in, if it is in one.
 [[nodiscard]] std::optional<std::string> build_tree_image(const std::string& program_directory);
@@ -36,7 +40,8 @@ void add_image_names(const std::string& directory, std::vector<std::string>& nam
 
 // "no image 'NAME' in DIRECTORY, ...; there are: OTHERS"
 [[nodiscard]] std::string no_such_image(std::string_view name,
-                                        const std::vector<std::string>& directories);
+                                        const std::vector<std::string>& directories,
+                                        Unpacked unpacked = Unpacked::kNot);
 
 // What a command line means by `wanted`: the file itself, or that of the image of this name (a file
 // of this name wins, as it always did). Throws Error (kBadImage) when there is none.

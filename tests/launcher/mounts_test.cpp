@@ -307,6 +307,29 @@ TEST_CASE("with --toram every page is in memory before the script starts") {
   CHECK(outcome.errors.empty());
 }
 
+TEST_CASE("an image that was unpacked for good is a directory, and nothing is mounted") {
+  const Scene scene;
+  const std::filesystem::path images = scene.path("data") / "pyram/images";
+  std::filesystem::create_directories(images);
+  std::filesystem::create_directory_symlink(unpacked_image(), images / "files");
+  const std::string root = std::filesystem::canonical(unpacked_image()).native();
+  const std::string data = "XDG_DATA_HOME=" + scene.path("data").native();
+
+  CHECK(prefix_of(scene.start(Who::kSelf, kPrefix, {"PYRAM_IMAGE=" + root})) == root);
+  CHECK(prefix_of(scene.start(Who::kSelf, kPrefix, {"PYRAM_IMAGE=files", data})) == root);
+  CHECK(scene.start(Who::kSelf, {"--pyram-doctor"}, {"PYRAM_IMAGE=files", data}).ok());
+  // What is found is a file, where there is one of that name as well.
+  link_or_copy(scene.image(), images / "files.sqfs");
+  CHECK(prefix_of(scene.start(Who::kSelf, kPrefix, {"PYRAM_IMAGE=files", data})) != root);
+  std::filesystem::remove(images / "files.sqfs");
+
+  const Outcome none = scene.start(Who::kSelf, kPrefix, {"PYRAM_IMAGE=" + images.native()});
+  CHECK(none.status == 125);
+  CHECK(none.errors.find("has no libexec/pyram/loader/pypy3") != std::string::npos);
+  const Outcome other = scene.start(Who::kSelf, kPrefix, {"PYRAM_IMAGE=.", data});
+  CHECK(other.errors.find("no image '.'") != std::string::npos);
+}
+
 TEST_CASE("the doctor tries each way and leaves nothing behind") {
   const Scene scene;
   const Who who = GENERATE(Who::kSelf, Who::kPlain);
