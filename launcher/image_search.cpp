@@ -11,6 +11,7 @@
 #include "launcher/system.h"
 #include "support/error.h"
 #include "support/image_key.h"
+#include "support/image_reference.h"
 
 namespace pyram::launcher {
 namespace {
@@ -107,6 +108,22 @@ void add_names(const std::string& directory, std::vector<std::string>& names) {
   throw Error(ExitCode::kLauncherFailed, message);
 }
 
+// What a name with a '/' in it may be, where there is no such file: that of a pulled image. `error`
+// says why there is none.
+[[gnu::cold]] ChosenImage find_pulled(const std::string& name, int error) {
+  const auto reference = parse_image_reference(name);
+  if (!reference) {
+    throw system_error(ExitCode::kLauncherFailed, error, "open the image " + quote(name),
+                       "make it with pyram-image build, or give another with --image");
+  }
+  for (const std::string& place : stored_places(*reference)) {
+    if (auto image = open_image(place, false)) return *std::move(image);
+  }
+  throw Error(ExitCode::kLauncherFailed,
+              "the image " + quote(name) + " is neither a file nor pulled; run pyram-image pull " +
+                  escape(name));
+}
+
 }  // namespace
 
 std::vector<std::string> image_directories(const Executable& self) {
@@ -136,8 +153,7 @@ ChosenImage find_image(const std::optional<std::string_view>& wanted, const Exec
   const std::string name(wanted.value_or("default"));
   if (wanted && (name.find('/') != std::string::npos || name.ends_with(kSuffix))) {
     if (auto image = open_image(name)) return *std::move(image);
-    throw system_error(ExitCode::kLauncherFailed, errno, "open the image " + quote(name),
-                       "make it with pyram-image build, or give another with --image");
+    return find_pulled(name, errno);
   }
   if (!wanted) {
     for (const std::string& directory : self.directories()) {

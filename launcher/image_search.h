@@ -24,7 +24,8 @@ struct ChosenImage {
 // The directories in which an image given by name is looked for, first one first.
 [[nodiscard]] std::vector<std::string> image_directories(const Executable& self);
 
-// `wanted` is a file when it has a slash in it or ends in .sqfs, else a name, looked up in
+// `wanted` is a file when it has a slash in it or ends in .sqfs, or else the reference of a pulled
+// image (support/image_reference.h). Without a slash it is a name, looked up in
 // image_directories() as NAME.sqfs. Nothing wanted: the name "default", and for a pyram that lies
 // in build/PRESET/bin first build/images/default.sqfs. Throws Error when there is no such image; of
 // names it lists those that exist.

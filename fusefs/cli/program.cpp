@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "fusefs/cli/options.h"
 #include "fusefs/image/image.h"
@@ -25,6 +26,7 @@
 #include "fusefs/unpack/extract.h"
 #include "support/child.h"
 #include "support/error.h"
+#include "support/image_reference.h"
 #include "support/io.h"
 #include "support/pipe.h"
 #include "support/signal_reset.h"
@@ -46,6 +48,29 @@ void close_inherited(std::array<int, Count> kept) {
     first = number + 1;
   }
   ::close_range(first, ~0U, 0);
+}
+
+// The file of the image that is meant. Where there is no file of that name, it may be a pulled
+// image's reference, or the name of an image for everybody (what a unit's instance is called).
+std::filesystem::path file_of_image(const std::filesystem::path& image) {
+  const std::string& name = image.native();
+  const auto reference = pyram::parse_image_reference(name);
+  const bool is_name = name.find('/') == std::string::npos && !name.ends_with(".sqfs");
+  if ((!reference && !is_name) || ::access(image.c_str(), F_OK) == 0) return image;
+  std::vector<std::string> places;
+  if (reference) {
+    places = pyram::stored_places(*reference);
+  } else {
+    places = {"/usr/share/pyram/images/" + name + ".sqfs",
+              "/usr/local/share/pyram/images/" + name + ".sqfs"};
+  }
+  for (const std::string& place : places) {
+    if (::access(place.c_str(), F_OK) == 0) return place;
+  }
+  if (is_name) return image;
+  throw Error(ExitCode::kBadImage, "the image " + pyram::quote(name) +
+                                       " is neither a file nor pulled; run pyram-image pull " +
+                                       pyram::escape(name));
 }
 
 // Runs `work`, and tells `readiness` why it failed where it does.
@@ -113,8 +138,9 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
   return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
 }
 
-void mount(const pyram::Options& options) {
+void mount(pyram::Options options) {
   pyram::Readiness readiness = open_readiness(options);
+  options.image = telling(readiness, [&] { return file_of_image(options.image); });
   if (options.device >= 0 && ::fcntl(options.device, F_SETFD, FD_CLOEXEC) != 0) {
     throw Error(ExitCode::kBadMountPoint,
                 "cannot mount on " + pyram::quote(options.mount_point.native()) +
@@ -132,12 +158,13 @@ void mount(const pyram::Options& options) {
 }
 
 void extract(const pyram::Options& options) {
-  const pyram::Extraction extraction{.image = options.image,
-                                     .offset = options.offset,
-                                     .verify = options.verify,
-                                     .directory = options.mount_point,
-                                     .threads = options.threads};
   pyram::Readiness readiness = open_readiness(options);
+  const pyram::Extraction extraction{
+      .image = telling(readiness, [&] { return file_of_image(options.image); }),
+      .offset = options.offset,
+      .verify = options.verify,
+      .directory = options.mount_point,
+      .threads = options.threads};
   if (options.hot_first) {
     close_inherited(std::array{options.ready_fd});
     in_background(readiness,

@@ -1,0 +1,190 @@
+"""The table of faults: what a registry can do wrong, at each moment of a pull and a push."""
+
+import base64
+import concurrent.futures
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+from proxy import SECRET, USER, Fault, Proxy
+
+PROGRAM, UPSTREAM, WORK, IMAGE, KEY = sys.argv[1:]
+WORK = pathlib.Path(WORK)
+BYTES = pathlib.Path(IMAGE).read_bytes()
+DIGEST = hashlib.sha256(BYTES).hexdigest()
+chance = random.Random(20)
+
+ALWAYS = 1 << 20
+# A second of silence is a stall here, and a request is tried three times: far below this, in seconds.
+BOUND = 120
+# After one of these, another try is to help.
+PASSING = {"stall", "reset", "close", "short", "long", "500", "502", "503", "429", "ignore-range", "other-range", "drip",
+           "no-length"}
+# With one of these at every try nothing can be had.
+LASTING = {"stall", "reset", "500", "503", "404", "403", "garbage", "headers", "loop", "scheme", "drip"}
+
+
+def run(words, home, auth):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_DATA_HOME": str(home / "data"),
+                   "REGISTRY_AUTH_FILE": str(auth)}
+    return subprocess.run([PROGRAM, *words, "--plain-http", "--timeout", "1", "--retries", "2", "-q"], env=environment,
+                          capture_output=True, text=True, timeout=BOUND, errors="replace")
+
+
+def write_auth(home, host):
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "auth.json"
+    secret = base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
+    file.write_text(json.dumps({"auths": {host: {"auth": secret}}}))
+    return file
+
+
+def check_line(outcome):
+    assert outcome.stderr.startswith("pyram-image: ") and outcome.stderr.count("\n") == 1, repr(outcome.stderr)
+    assert outcome.returncode in (3, 6, 9), (outcome.returncode, outcome.stderr)
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in outcome.stderr[:-1]), repr(outcome.stderr)
+
+
+def stored(home, host):
+    return home / "data/pyram/store/names" / host / "x:1"
+
+
+def check_store(home):
+    """Whatever has a name is whole."""
+    for file in (home / "data/pyram/store/images").glob("*"):
+        assert file.read_bytes() == BYTES, f"{file} is not what was pushed"
+    for link in (home / "data/pyram/store/names").rglob("*"):
+        assert not link.is_symlink() or link.exists(), f"{link} leads nowhere"
+
+
+def pull_case(number, faults, uses=1 << 30):
+    home = WORK / f"pull-{number}"
+    proxy = Proxy(UPSTREAM, faults, auth="token", uses=uses)
+    try:
+        auth = write_auth(home, proxy.host)
+        last, lasts = faults[-1], faults[-1].times > 99
+        words = ["pull", f"{proxy.host}/x:1", "--key", KEY]
+        outcome = run(words, home, auth)
+        check_store(home)
+        if outcome.returncode == 0:
+            assert stored(home, proxy.host).read_bytes() == BYTES
+            assert outcome.stderr == "", outcome.stderr
+        else:
+            check_line(outcome)
+            assert not stored(home, proxy.host).exists()
+        if lasts and last.kind in LASTING and last.moment != "look":
+            assert outcome.returncode != 0, f"{last} and yet it has the image"
+        proxy.faults = []
+        outcome_later = run(words, home, auth)
+        assert outcome_later.returncode == 0, f"without faults: {outcome_later.stderr}"
+        assert stored(home, proxy.host).read_bytes() == BYTES
+        assert not list((home / "data/pyram/store/partial").iterdir()), "a partial file is left"
+        return outcome.returncode
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def upstream_manifest(repository):
+    request = urllib.request.Request(f"http://{UPSTREAM}/v2/{repository}/manifests/1", headers={
+        "Accept": "application/vnd.oci.image.manifest.v1+json"})
+    try:
+        return urllib.request.urlopen(request, timeout=BOUND).read()
+    except urllib.error.HTTPError as error:
+        assert error.code == 404
+        return None
+
+
+def push_case(number, faults, uses=1 << 30):
+    home = WORK / f"push-{number}"
+    proxy = Proxy(UPSTREAM, faults, auth="token", uses=uses)
+    try:
+        auth = write_auth(home, proxy.host)
+        repository = f"push/case-{number}"
+        words = ["push", IMAGE, f"{proxy.host}/{repository}:1"]
+        outcome = run(words, home, auth)
+        if outcome.returncode != 0:
+            check_line(outcome)
+        else:
+            assert upstream_manifest(repository), "it says that it pushed, and there is nothing"
+        proxy.faults = []
+        pulled = home / "pulled.sqfs"
+        get = ["pull", f"{proxy.host}/{repository}:1", "-o", str(pulled)]
+        if upstream_manifest(repository):  # What has a name is whole, whatever was said.
+            got = run(get, home, auth)
+            assert got.returncode == 0, got.stderr
+            assert pulled.read_bytes() == BYTES
+        again = run(words, home, auth)
+        assert again.returncode == 0, f"without faults: {again.stderr}"
+        got = run(get, home, auth)
+        assert got.returncode == 0 and pulled.read_bytes() == BYTES, got.stderr
+        return outcome.returncode
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def pull_table():
+    kinds = ["stall", "reset", "close", "flip", "short", "long", "no-length", "500", "503", "429", "401", "403", "404",
+             "garbage", "headers", "loop", "scheme", "drip"]
+    for moment, kind, times in itertools.product(("manifest", "token", "blob"), kinds, (1, ALWAYS)):
+        places = (0, chance.random(), 0.9999) if kind in ("reset", "close", "flip", "short") else (chance.random(),)
+        for where in places:
+            yield [Fault(moment, kind, where, times)], 1 << 30
+    # The rest of a blob whose beginning has come.
+    for kind, times in itertools.product([*kinds, "ignore-range", "other-range"], (1, ALWAYS)):
+        for where in (chance.random(), 0.9999):
+            yield [Fault("blob", "close", 0.2 + 0.6 * chance.random()), Fault("blob", kind, where, times)], 1 << 30
+    # Tokens that are good for one request.
+    for kind in ("close", "reset", "flip"):
+        yield [Fault("blob", kind, chance.random(), 1)], 1
+    yield [Fault("manifest", "close", 0.5, 1), Fault("blob", "close", 0.5, 2)], 1
+
+
+def push_table():
+    moments = ("look", "start", "patch", "finish", "put-manifest", "referrers", "put-referrers", "token")
+    kinds = ["stall", "reset", "close", "500", "503", "401", "403", "404", "garbage", "loop"]
+    for moment, kind, times in itertools.product(moments, kinds, (1, ALWAYS)):
+        places = (0.1, chance.random(), 0.9999) if moment == "patch" and kind in ("reset", "close", "stall") else (0.5,)
+        for where in places:
+            yield [Fault(moment, kind, where, times)], 1 << 30
+    for kind in ("close", "reset", "503"):
+        yield [Fault("patch", kind, chance.random(), 1)], 1
+
+
+def run_case(which, number, faults, uses):
+    name = f"{which} {number}: {faults}{' one request a token' if uses == 1 else ''}"
+    must_work = all(fault.times == 1 and fault.kind in PASSING for fault in faults)
+    try:
+        code = (pull_case if which == "pull" else push_case)(number, faults, uses)
+        assert code == 0 or not must_work, f"one more try was to help, and it ended with {code}"
+        return None
+    except subprocess.TimeoutExpired:
+        return f"{name}: it hangs"
+    except Exception as error:  # noqa: BLE001 (a table goes on)
+        return f"{name}: {type(error).__name__}: {error}"
+
+
+def main():
+    proxy = Proxy(UPSTREAM)
+    subprocess.run([PROGRAM, "push", IMAGE, f"{proxy.host}/x:1", "--plain-http", "-q"], check=True)
+    cases = [("pull", *case) for case in pull_table()] + [("push", *case) for case in push_table()]
+    wanted = os.environ.get("PYRAM_TEST_FAULT")  # A part of a case's name, to look at it alone.
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        running = [pool.submit(run_case, which, number, faults, uses)
+                   for number, (which, faults, uses) in enumerate(cases)
+                   if wanted is None or wanted in f"{which} {number}: {faults}"]
+        failures = [text for text in (future.result() for future in running) if text]
+    print("\n".join(failures))
+    print(f"{len(running)} cases, {len(failures)} failed")
+    sys.exit(1 if failures or not running else 0)
+
+
+main()
