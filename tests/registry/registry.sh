@@ -15,7 +15,7 @@ start_registry() {
     port=$(free_port)
     cat >"$work/registry.yml" <<YAML
 version: 0.1
-log: {level: error, accesslog: {disabled: true}}
+log: {level: error}
 storage: {filesystem: {rootdirectory: $work/registry}}
 http: {addr: "127.0.0.1:$port"$tls}
 YAML
