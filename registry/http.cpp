@@ -51,12 +51,12 @@ std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
   return result;
 }
 
-// Whether another try may end otherwise.
+// Whether another try may end otherwise. (CURLE_UNSUPPORTED_PROTOCOL may be no HTTP at all: the
+// rest of an earlier answer, on a connection that is kept.)
 bool is_passing(CURLcode code) {
-  constexpr std::array kLasting = {
-      CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT,      CURLE_PEER_FAILED_VERIFICATION,
-      CURLE_SSL_CACERT_BADFILE,   CURLE_TOO_MANY_REDIRECTS, CURLE_SSL_CERTPROBLEM,
-      CURLE_OUT_OF_MEMORY};
+  constexpr std::array kLasting = {CURLE_URL_MALFORMAT,      CURLE_PEER_FAILED_VERIFICATION,
+                                   CURLE_SSL_CACERT_BADFILE, CURLE_TOO_MANY_REDIRECTS,
+                                   CURLE_SSL_CERTPROBLEM,    CURLE_OUT_OF_MEMORY};
   return std::find(kLasting.begin(), kLasting.end(), code) == kLasting.end();
 }
 

@@ -18,8 +18,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kLongestManifest = std::size_t{4} << 20;  // As registries have it.
-// Pages of a list of referrers; a registry that goes on for ever is not followed.
-constexpr int kMostPages = 100;
 
 std::string scope_of(const ImageReference& reference, Registry::Access access) {
   return "repository:" + std::string(reference.repository) +
@@ -158,26 +156,6 @@ void Registry::push_referrer(const Artifact& artifact) {
 std::vector<Descriptor> Registry::tagged_referrers(const std::string& digest) {
   const auto text = manifest("sha256-" + digest.substr(7));
   return text ? parse_index(*text, name_) : std::vector<Descriptor>();
-}
-
-std::vector<Descriptor> Registry::referrers(const std::string& digest) {
-  std::vector<Descriptor> result;
-  Request request;
-  request.url = url("referrers", digest);
-  request.most = kLongestManifest;
-  request.headers = {std::string("Accept: ") + kIndexType};
-  for (int page = 0; page < kMostPages; ++page) {
-    const Response response = session_.send(request);
-    if (response.status != 200) return page == 0 ? tagged_referrers(digest) : result;
-    const auto entries = parse_index(response.body, name_);
-    result.insert(result.end(), entries.begin(), entries.end());
-    const std::string link = response.header("link");
-    const std::size_t end = link.find('>');
-    if (!link.starts_with('<') || end == std::string::npos) break;
-    request.url = resolve_url(request.url, link.substr(1, end - 1));
-    if (host_of(request.url) != host_of(base_)) break;
-  }
-  return result;
 }
 
 }  // namespace pyram::registry

@@ -40,8 +40,6 @@ class Registry {
   // Pushes an artifact that refers to another one. Where the registry keeps no account of such, the
   // index that stands in for it is kept under a tag made of the subject's digest.
   void push_referrer(const Artifact& artifact);
-  // What refers to a manifest.
-  [[nodiscard]] std::vector<Descriptor> referrers(const std::string& digest);
 
  private:
   [[nodiscard]] std::string url(std::string_view kind, std::string_view name) const;

@@ -10,6 +10,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -22,20 +23,18 @@ DIGEST = hashlib.sha256(BYTES).hexdigest()
 chance = random.Random(20)
 
 ALWAYS = 1 << 20
-# A second of silence is a stall here, and a request is tried three times: far below this, in seconds.
+# Three seconds of silence are a stall here, and a request is tried three times: far below this, in seconds.
 BOUND = 120
 # After one of these, another try is to help.
-PASSING = {"stall", "reset", "close", "short", "long", "500", "502", "503", "429", "ignore-range", "other-range", "drip",
+PASSING = {"keep", "stall", "reset", "close", "short", "long", "500", "502", "503", "429", "ignore-range", "other-range", "drip",
            "no-length"}
 # With one of these at every try nothing can be had.
 LASTING = {"stall", "reset", "500", "503", "404", "403", "garbage", "headers", "loop", "scheme", "drip"}
 
 
 def run(words, home, auth):
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_DATA_HOME": str(home / "data"),
-                   "REGISTRY_AUTH_FILE": str(auth)}
-    return subprocess.run([PROGRAM, *words, "--plain-http", "--timeout", "1", "--retries", "2", "-q"], env=environment,
-                          capture_output=True, text=True, timeout=BOUND, errors="replace")
+    return subprocess.run([PROGRAM, *words, "--plain-http", "--timeout", "3", "--retries", "2", "-q"],
+                          env=environment_of(home, auth), capture_output=True, text=True, timeout=BOUND, errors="replace")
 
 
 def write_auth(home, host):
@@ -86,7 +85,59 @@ def pull_case(number, faults, uses=1 << 30):
         assert outcome_later.returncode == 0, f"without faults: {outcome_later.stderr}"
         assert stored(home, proxy.host).read_bytes() == BYTES
         assert not list((home / "data/pyram/store/partial").iterdir()), "a partial file is left"
-        return outcome.returncode
+        return outcome.stderr
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def environment_of(home, auth):
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_DATA_HOME": str(home / "data"),
+            "REGISTRY_AUTH_FILE": str(auth)}
+
+
+def killed_case(number, faults, uses=1 << 30):
+    """A pull that is killed in the midst: the next one goes on where it was."""
+    home = WORK / f"killed-{number}"
+    proxy = Proxy(UPSTREAM, faults, auth="token", uses=uses)
+    try:
+        auth = write_auth(home, proxy.host)
+        words = ["pull", f"{proxy.host}/x:1", "--key", KEY]
+        wanted = int(len(BYTES) * faults[0].where)
+        with subprocess.Popen([PROGRAM, *words, "--plain-http", "-q"], env=environment_of(home, auth)) as process:
+            partial = home / "data/pyram/store/partial" / DIGEST
+            # It hangs there, and what came is there at some time.
+            while process.poll() is None and (not partial.exists() or partial.stat().st_size < wanted):
+                time.sleep(0.01)
+            process.kill()
+        assert not stored(home, proxy.host).exists() and not list((home / "data/pyram/store/images").iterdir())
+        proxy.log.clear()
+        outcome = run(words, home, auth)
+        assert outcome.returncode == 0, outcome.stderr
+        assert stored(home, proxy.host).read_bytes() == BYTES
+        ranges = [given for method, path, given in proxy.log if "/blobs/" in path and given]
+        assert ranges[-1:] == [f"bytes={wanted}-"], f"it did not go on at {wanted}: {proxy.log}"
+        return ""
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def crowd_case(number, faults, uses=1 << 30):
+    """Several pulls of one image by one user: it is fetched once."""
+    home = WORK / f"crowd-{number}"
+    faults_given = len(faults)
+    proxy = Proxy(UPSTREAM, faults, auth="token", uses=uses)
+    try:
+        auth = write_auth(home, proxy.host)
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            outcomes = list(pool.map(lambda _: run(["pull", f"{proxy.host}/x:1", "--key", KEY], home, auth), range(6)))
+        assert all(outcome.returncode == 0 for outcome in outcomes), [outcome.stderr for outcome in outcomes]
+        check_store(home)
+        fetched = [entry for entry in proxy.log if entry[0] == "GET" and "/blobs/" in entry[1]]
+        # With a fault, once more, for the rest.
+        assert len(fetched) == (2 if faults_given else 1), f"fetched more than once: {fetched}"
+        return ""
     finally:
         proxy.shutdown()
         proxy.server_close()
@@ -104,6 +155,7 @@ def upstream_manifest(repository):
 
 def push_case(number, faults, uses=1 << 30):
     home = WORK / f"push-{number}"
+    keeps = faults[0].kind == "keep"
     proxy = Proxy(UPSTREAM, faults, auth="token", uses=uses)
     try:
         auth = write_auth(home, proxy.host)
@@ -114,6 +166,9 @@ def push_case(number, faults, uses=1 << 30):
             check_line(outcome)
         else:
             assert upstream_manifest(repository), "it says that it pushed, and there is nothing"
+        if keeps:  # What arrived is not sent again.
+            ranges = [content_range for method, _, content_range in proxy.log if method == "PATCH" and content_range]
+            assert ranges and int(ranges[0].split("-")[0]) > 1000, f"it did not go on: {ranges}"
         proxy.faults = []
         pulled = home / "pulled.sqfs"
         get = ["pull", f"{proxy.host}/{repository}:1", "-o", str(pulled)]
@@ -125,7 +180,7 @@ def push_case(number, faults, uses=1 << 30):
         assert again.returncode == 0, f"without faults: {again.stderr}"
         got = run(get, home, auth)
         assert got.returncode == 0 and pulled.read_bytes() == BYTES, got.stderr
-        return outcome.returncode
+        return outcome.stderr
     finally:
         proxy.shutdown()
         proxy.server_close()
@@ -155,16 +210,21 @@ def push_table():
         places = (0.1, chance.random(), 0.9999) if moment == "patch" and kind in ("reset", "close", "stall") else (0.5,)
         for where in places:
             yield [Fault(moment, kind, where, times)], 1 << 30
+    for _ in range(3):
+        yield [Fault("patch", "keep", 0.1 + 0.8 * chance.random(), 1)], 1 << 30
     for kind in ("close", "reset", "503"):
         yield [Fault("patch", kind, chance.random(), 1)], 1
+
+
+CASES = {"pull": pull_case, "push": push_case, "killed": killed_case, "crowd": crowd_case}
 
 
 def run_case(which, number, faults, uses):
     name = f"{which} {number}: {faults}{' one request a token' if uses == 1 else ''}"
     must_work = all(fault.times == 1 and fault.kind in PASSING for fault in faults)
     try:
-        code = (pull_case if which == "pull" else push_case)(number, faults, uses)
-        assert code == 0 or not must_work, f"one more try was to help, and it ended with {code}"
+        said = CASES[which](number, faults, uses)
+        assert not said or not must_work, f"one more try was to help, and it said {said}"
         return None
     except subprocess.TimeoutExpired:
         return f"{name}: it hangs"
@@ -176,6 +236,8 @@ def main():
     proxy = Proxy(UPSTREAM)
     subprocess.run([PROGRAM, "push", IMAGE, f"{proxy.host}/x:1", "--plain-http", "-q"], check=True)
     cases = [("pull", *case) for case in pull_table()] + [("push", *case) for case in push_table()]
+    cases += [("killed", [Fault("blob", "stall", where, 1)], 1 << 30) for where in (0.1, 0.5, 0.9)]
+    cases += [("crowd", faults, 1 << 30) for faults in ([], [Fault("blob", "close", 0.5, 1)])]
     wanted = os.environ.get("PYRAM_TEST_FAULT")  # A part of a case's name, to look at it alone.
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         running = [pool.submit(run_case, which, number, faults, uses)

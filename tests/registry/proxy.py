@@ -26,9 +26,11 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream, faults=(), auth=None, uses=1 << 30, port=0):
-        """auth: None, "basic" or "token"; a token is good for `uses` requests."""
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, upstream, faults=(), auth=None, uses=1 << 30, referrers=False):
+        """auth: None, "basic" or "token"; a token is good for `uses` requests. referrers: say that it keeps account of
+        them."""
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.referrers, self.kept = referrers, None
         self.upstream, self.faults, self.auth, self.uses = upstream, list(faults), auth, uses
         self.tokens, self.lock, self.log, self.sent = {}, threading.Lock(), [], 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -88,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self):
         server = self.server
         moment = moment_of(self.command, self.path)
-        server.log.append((self.command, self.path, self.headers.get("Range"), self.headers.get("Authorization")))
+        server.log.append((self.command, self.path, self.headers.get("Content-Range") or self.headers.get("Range")))
         fault = server.take_fault(moment)
         length = int(self.headers.get("Content-Length") or 0)
         if fault and fault.kind in ("reset", "close", "stall") and length:
@@ -97,11 +99,15 @@ class Handler(BaseHTTPRequestHandler):
             if moment == "patch" and fault.kind != "reset":
                 self.forward_part(received)
             return self.break_off(fault.kind)
+        if fault and fault.kind == "keep":
+            return self.keep_part(self.rfile.read(int(length * fault.where)))
         body = self.rfile.read(length) if length else None
         if moment == "token":
             status, headers, data = self.make_token()
         elif not self.is_allowed():
             status, headers, data = self.challenge()
+        elif moment == "state" and server.kept:
+            status, headers, data = 204, server.kept, b""
         else:
             if fault and fault.kind == "ignore-range":
                 del self.headers["Range"]
@@ -109,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
                 first = int(self.headers["Range"].split("=")[1].split("-")[0])
                 self.headers.replace_header("Range", f"bytes={max(first - 7, 0)}-")
             status, headers, data = self.forward(body)
+            if server.referrers and moment == "put-manifest" and b'"subject"' in body:
+                headers.append(("OCI-Subject", json.loads(body)["subject"]["digest"]))
         self.reply(fault, status, headers, data)
 
     do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = handle_any
@@ -160,6 +168,13 @@ class Handler(BaseHTTPRequestHandler):
             line.sendall(f"PATCH {target.path}?{target.query} HTTP/1.1\r\nHost: {self.server.host}\r\n"
                          "Content-Type: application/octet-stream\r\n"
                          f"Content-Length: {self.headers['Content-Length']}\r\n\r\n".encode() + received)
+
+    def keep_part(self, received):
+        """As registries do that can go on with an upload that broke; Debian's can't."""
+        self.headers.replace_header("Content-Length", str(len(received)))
+        _, headers, _ = self.forward(received)
+        self.server.kept = [(name, value) for name, value in headers if name in ("Location", "Range")]
+        self.break_off("close")
 
     # ---- what goes wrong
 
