@@ -123,6 +123,29 @@ def killed_case(number, faults, uses=1 << 30):
         proxy.server_close()
 
 
+def elsewhere_case(number, faults, uses=1 << 30):
+    """A registry leads to a storage service, whose address has run out at first: who one is stays with the registry."""
+    home = WORK / f"elsewhere-{number}"
+    proxy, storage = Proxy(UPSTREAM, [Fault("blob", "elsewhere", 0, ALWAYS)], auth="token", uses=uses), Proxy(UPSTREAM, faults)
+    proxy.elsewhere = storage.server_address[1]
+    lasts = faults[-1].times > 99
+    try:
+        auth = write_auth(home, proxy.host)
+        outcome = run(["pull", f"{proxy.host}/x:1", "--key", KEY], home, auth)
+        assert storage.told == {None}, f"the storage service was told {storage.told}"
+        if lasts:
+            check_line(outcome)
+            assert "secret" not in outcome.stderr, outcome.stderr
+        else:
+            assert outcome.returncode == 0, outcome.stderr
+            assert stored(home, proxy.host).read_bytes() == BYTES
+        return ""
+    finally:
+        for server in (proxy, storage):
+            server.shutdown()
+            server.server_close()
+
+
 def crowd_case(number, faults, uses=1 << 30):
     """Several pulls of one image by one user: it is fetched once."""
     home = WORK / f"crowd-{number}"
@@ -216,7 +239,7 @@ def push_table():
         yield [Fault("patch", kind, chance.random(), 1)], 1
 
 
-CASES = {"pull": pull_case, "push": push_case, "killed": killed_case, "crowd": crowd_case}
+CASES = {"pull": pull_case, "push": push_case, "killed": killed_case, "elsewhere": elsewhere_case, "crowd": crowd_case}
 
 
 def run_case(which, number, faults, uses):
@@ -237,6 +260,8 @@ def main():
     subprocess.run([PROGRAM, "push", IMAGE, f"{proxy.host}/x:1", "--plain-http", "-q"], check=True)
     cases = [("pull", *case) for case in pull_table()] + [("push", *case) for case in push_table()]
     cases += [("killed", [Fault("blob", "stall", where, 1)], 1 << 30) for where in (0.1, 0.5, 0.9)]
+    cases += [("elsewhere", [Fault("blob", kind, 0.5, times)], 1 << 30)
+              for kind in ("403", "401", "close", "503") for times in (1, ALWAYS) if (kind, times) != ("close", ALWAYS)]
     cases += [("crowd", faults, 1 << 30) for faults in ([], [Fault("blob", "close", 0.5, 1)])]
     wanted = os.environ.get("PYRAM_TEST_FAULT")  # A part of a case's name, to look at it alone.
     with concurrent.futures.ThreadPoolExecutor(12) as pool:

@@ -30,7 +30,7 @@ class Proxy(ThreadingHTTPServer):
         """auth: None, "basic" or "token"; a token is good for `uses` requests. referrers: say that it keeps account of
         them."""
         super().__init__(("127.0.0.1", 0), Handler)
-        self.referrers, self.kept = referrers, None
+        self.referrers, self.kept, self.elsewhere, self.told = referrers, None, None, set()
         self.upstream, self.faults, self.auth, self.uses = upstream, list(faults), auth, uses
         self.tokens, self.lock, self.log, self.sent = {}, threading.Lock(), [], 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -91,6 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         moment = moment_of(self.command, self.path)
         server.log.append((self.command, self.path, self.headers.get("Content-Range") or self.headers.get("Range")))
+        server.told.add(self.headers.get("Authorization"))
         fault = server.take_fault(moment)
         length = int(self.headers.get("Content-Length") or 0)
         if fault and fault.kind in ("reset", "close", "stall") and length:
@@ -242,6 +243,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-Filler: 0123456789\r\n" * 20000)
         elif kind == "loop":
             self.start(307, [("Location", self.path)], 0)
+        elif kind == "elsewhere":  # As registries do that keep blobs with a storage service.
+            self.start(307, [("Location", f"http://localhost:{self.server.elsewhere}{self.path}?signature=secret")], 0)
         elif kind == "scheme":
             self.start(307, [("Location", "file:///etc/passwd")], 0)
         elif kind == "drip":
