@@ -24,6 +24,24 @@ std::string hexadecimal(std::span<const std::byte> bytes) {
   return text;
 }
 
+std::string base64(std::string_view text) {
+  std::string result((text.size() + 2) / 3 * 4 + 1, '\0');
+  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(result.data()),
+                                   reinterpret_cast<const unsigned char*>(text.data()),
+                                   static_cast<int>(text.size()));
+  result.resize(static_cast<std::size_t>(size));
+  return result;
+}
+
+std::string sha256_of_text(std::string_view text) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int size = 0;
+  if (EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1) {
+    throw Error(ExitCode::kFailed, "cannot compute SHA-256: OpenSSL refuses");
+  }
+  return hexadecimal(std::as_bytes(std::span(digest).first(size)));
+}
+
 std::string sha256_of_file(const std::filesystem::path& file) {
   const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) throw system_error(ExitCode::kFailed, errno, "open " + quote(file.native()));

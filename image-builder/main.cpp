@@ -24,6 +24,8 @@
 #include "image-builder/project_file.h"
 #include "image-builder/train/train.h"
 #include "image-builder/usage_error.h"
+#include "registry/pull.h"
+#include "registry/push.h"
 #include "support/error.h"
 #include "support/image_names.h"
 #include "support/io.h"
@@ -254,8 +256,12 @@ void add_verify(CLI::App& app, InfoOptions& options) {
   verify->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
   verify->add_option("--key", options.key,
                      "the Ed25519 public key (PEM) that has to have signed it");
-  verify->callback(
-      [&options] { print(pyram::builder::verify_image(image(options), options.key)); });
+  verify->callback([&options] {
+    const std::vector<std::filesystem::path> keys =
+        options.key.empty() ? std::vector<std::filesystem::path>{}
+                            : std::vector<std::filesystem::path>{options.key};
+    print(pyram::builder::verify_image(image(options), keys));
+  });
   CLI::App* sign = app.add_subcommand("sign", "sign an image");
   sign->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
   sign->add_option("--key", options.key, "an Ed25519 private key (PEM)")->required();
@@ -325,6 +331,66 @@ void add_outdated(CLI::App& app, pyram::builder::OutdatedOptions& options, std::
   });
 }
 
+// What decides how servers are spoken to, for `push` and `pull`.
+void add_session(CLI::App* command, pyram::registry::SessionOptions& options, bool& quiet) {
+  command->add_flag("--plain-http", options.plain_http,
+                    "speak to the registry without TLS, as one on this machine may want it");
+  command
+      ->add_option("--ca-file", options.http.certificates,
+                   "certificates (PEM) to check the server by; otherwise the system's")
+      ->envname("SSL_CERT_FILE");
+  command
+      ->add_option_function<unsigned>(
+          "--timeout",
+          [&options](unsigned seconds) { options.http.patience = std::chrono::seconds(seconds); },
+          "how long a server may be silent, in seconds (default: 30)")
+      ->check(CLI::Range(1, 3600));
+  command->add_option("--retries", options.retries, "how often a request is tried again")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  command->add_flag("-q,--quiet", quiet, "print errors only");
+}
+
+struct PushWords {
+  pyram::registry::PushOptions options;
+  std::vector<std::string> words;
+};
+
+void add_push(CLI::App& app, PushWords& push) {
+  CLI::App* command = app.add_subcommand("push", "put images into a registry");
+  command
+      ->add_option("IMAGE", push.words,
+                   "the image (or one for each processor), and HOST/REPOSITORY:TAG behind it")
+      ->required()
+      ->expected(2, 16);
+  add_session(command, push.options.session, push.options.quiet);
+  command->callback([&push] {
+    push.options.reference = push.words.back();
+    push.options.images.assign(push.words.begin(), push.words.end() - 1);
+    const std::string text = pyram::registry::push_images(push.options);
+    if (!push.options.quiet) print(text);
+  });
+}
+
+void add_pull(CLI::App& app, pyram::registry::PullOptions& options) {
+  CLI::App* command = app.add_subcommand("pull", "get an image out of a registry, or from a URL");
+  command->add_option("SOURCE", options.source, "HOST/REPOSITORY:TAG, or a URL")->required();
+  command->add_option("-o,--output", options.output,
+                      "the file to write; otherwise it is kept where pyram --image finds it");
+  command->add_option("--digest", options.digest,
+                      "what has to lie at a URL: sha256:..., as pyram-image info shows it");
+  command->add_option("--key", options.keys,
+                      "an Ed25519 public key (PEM) that has to have signed it; otherwise those in "
+                      "/etc/pyram/trust.d");
+  command->add_option("--arch", options.architecture,
+                      "the processor, amd64 or arm64; otherwise this machine's");
+  add_session(command, options.session, options.quiet);
+  command->callback([&options] {
+    const std::string text = pyram::registry::pull_image(options);
+    if (!options.quiet) print(text);
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -357,6 +423,10 @@ int main(int argc, char** argv) {
     std::string examined = "default";
     named.outdated.cache = pyram::builder::default_cache();
     add_outdated(app, named.outdated, examined, code);
+    PushWords push;
+    add_push(app, push);
+    pyram::registry::PullOptions pull;
+    add_pull(app, pull);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {

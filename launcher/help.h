@@ -19,7 +19,8 @@ becomes the interpreter. Everything after Pyram's own options goes to PyPy as it
 script for the prompt, -X, --jit, ...).
 
 Pyram's own options, before all others:
-  --image NAME|FILE  run from this image: a file, or the name of one in an image directory
+  --image NAME|FILE  run from this image: a file, the name of one in an image directory, or what
+                     pyram-image pull got (HOST/REPOSITORY:TAG)
   --toram            decompress the whole image into RAM before the script starts
   --pyram-help       this text
   --pyram-version    Pyram's version

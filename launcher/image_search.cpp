@@ -9,6 +9,7 @@
 #include "support/error.h"
 #include "support/image_key.h"
 #include "support/image_names.h"
+#include "support/image_reference.h"
 
 namespace pyram::launcher {
 namespace {
@@ -72,14 +73,29 @@ bool can_be_directory(std::string_view name) { return !name.empty() && name.fron
                          : "; make one with pyram-image build, or give one with --image"));
 }
 
+// What a name with a '/' in it may be, where there is no such file: that of a pulled image. `error`
+// says why there is none.
+[[gnu::cold]] ChosenImage find_pulled(const std::string& name, int error) {
+  const auto reference = parse_image_reference(name);
+  if (!reference) {
+    throw system_error(ExitCode::kLauncherFailed, error, "open the image " + quote(name),
+                       "make it with pyram-image build, or give another with --image");
+  }
+  for (const std::string& place : stored_places(*reference)) {
+    if (auto image = open_image(place, false)) return *std::move(image);
+  }
+  throw Error(ExitCode::kLauncherFailed,
+              "the image " + quote(name) + " is neither a file nor pulled; run pyram-image pull " +
+                  escape(name));
+}
+
 }  // namespace
 
 ChosenImage find_image(const std::optional<std::string_view>& wanted, const Executable& self) {
   const std::string name(wanted.value_or("default"));
   if (wanted && is_image_file(name)) {
     if (auto image = open_image(name)) return *std::move(image);
-    throw system_error(ExitCode::kLauncherFailed, errno, "open the image " + quote(name),
-                       "make it with pyram-image build, or give another with --image");
+    return find_pulled(name, errno);
   }
   if (!wanted) {
     for (const std::string& directory : self.directories()) {

@@ -24,10 +24,11 @@ struct ChosenImage {
 };
 
 // `wanted` is a file or an unpacked image's directory when it has a slash in it or ends in .sqfs,
-// else a name, looked up in image_directories() (support/image_names.h) as NAME.sqfs and then as
-// the directory NAME. Nothing wanted: the name "default", and for a pyram that lies in
-// build/PRESET/bin first build/images/default.sqfs. Throws Error when there is no such image; of
-// names it lists those that exist.
+// or else the reference of a pulled image (support/image_reference.h). Without a slash it is a
+// name, looked up in image_directories() (support/image_names.h) as NAME.sqfs and then as the
+// directory NAME. Nothing wanted: the name "default", and for a pyram that lies in build/PRESET/bin
+// first build/images/default.sqfs. Throws Error when there is no such image; of names it lists
+// those that exist.
 [[nodiscard]] ChosenImage find_image(const std::optional<std::string_view>& wanted,
                                      const Executable& self);
 

@@ -6,11 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <climits>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 #include "support/error.h"
+#include "support/image_reference.h"
 #include "support/nearest.h"
 
 namespace pyram {
@@ -29,6 +32,32 @@ std::string_view name_of_file(std::string_view path) { return path.substr(path.r
 const char* absolute_variable(const char* name) {
   const char* const value = std::getenv(name);
   return value != nullptr && *value == '/' ? value : nullptr;
+}
+
+std::optional<std::string> pulled_image(std::string_view wanted) {
+  const auto reference = parse_image_reference(wanted);
+  if (!reference) return std::nullopt;
+  for (std::string& place : stored_places(*reference)) {
+    if (::access(place.c_str(), F_OK) == 0) return std::move(place);
+  }
+  return std::nullopt;
+}
+
+// A unit's instance as systemd-escape --unescape has it: "-" is a slash, "\\x2d" the character.
+std::string unescape_unit_name(std::string_view name) {
+  std::string result;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    unsigned code = 0;
+    const char* const digits = name.data() + i + 2;
+    if (name.substr(i).starts_with("\\x") && name.size() >= i + 4 &&
+        std::from_chars(digits, digits + 2, code, 16).ptr == digits + 2) {
+      result.push_back(static_cast<char>(code));
+      i += 3;
+    } else {
+      result.push_back(name[i] == '-' ? '/' : name[i]);
+    }
+  }
+  return result;
 }
 
 }  // namespace
@@ -125,7 +154,13 @@ std::optional<std::string> build_tree_image(const std::string& program_directory
 [[gnu::cold]] std::string image_file(std::string_view wanted) {
   std::string file(wanted);
   struct stat status {};
-  if (is_image_file(wanted) || wanted.empty()) return file;
+  if (is_image_file(wanted) || wanted.empty()) {
+    if (!parse_image_reference(wanted) || ::access(file.c_str(), F_OK) == 0) return file;
+    if (auto pulled = pulled_image(wanted)) return *std::move(pulled);
+    throw Error(ExitCode::kBadImage, "the image " + quote(wanted) +
+                                         " is neither a file nor pulled; run pyram-image pull " +
+                                         escape(wanted));
+  }
   // A directory of the same name is no image: /run/pyram has one for each.
   if (::stat(file.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) return file;
   const std::vector<std::string> programs = own_directories();
@@ -140,6 +175,7 @@ std::optional<std::string> build_tree_image(const std::string& program_directory
     std::string path = directory + '/' + file + std::string(kImageSuffix);
     if (::access(path.c_str(), F_OK) == 0) return path;
   }
+  if (auto pulled = pulled_image(unescape_unit_name(wanted))) return *std::move(pulled);
   throw Error(ExitCode::kBadImage,
               no_such_image(wanted, directories) + "; for a file, write its path with a '/'");
 }

@@ -44,7 +44,9 @@ void add_image_names(const std::string& directory, std::vector<std::string>& nam
                                         Unpacked unpacked = Unpacked::kNot);
 
 // What a command line means by `wanted`: the file itself, or that of the image of this name (a file
-// of this name wins, as it always did). Throws Error (kBadImage) when there is none.
+// of this name wins, as it always did), or of the pulled image with this reference
+// (image_reference.h), as it is or as systemd-escape writes it. Throws Error (kBadImage) when there
+// is none.
 [[nodiscard]] std::string image_file(std::string_view wanted);
 
 }  // namespace pyram

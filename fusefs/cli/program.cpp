@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "fusefs/cli/options.h"
 #include "fusefs/cli/status_summary.h"
@@ -115,8 +116,9 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
   return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
 }
 
-void mount(const pyram::Options& options) {
+void mount(pyram::Options options) {
   pyram::Readiness readiness = open_readiness(options);
+  options.image = telling(readiness, [&] { return pyram::image_file(options.image.native()); });
   if (options.device >= 0 && ::fcntl(options.device, F_SETFD, FD_CLOEXEC) != 0) {
     throw Error(ExitCode::kBadMountPoint,
                 "cannot mount on " + pyram::quote(options.mount_point.native()) +
@@ -134,12 +136,13 @@ void mount(const pyram::Options& options) {
 }
 
 void extract(const pyram::Options& options) {
-  const pyram::Extraction extraction{.image = options.image,
-                                     .offset = options.offset,
-                                     .verify = options.verify,
-                                     .directory = options.mount_point,
-                                     .threads = options.threads};
   pyram::Readiness readiness = open_readiness(options);
+  const pyram::Extraction extraction{
+      .image = telling(readiness, [&] { return pyram::image_file(options.image.native()); }),
+      .offset = options.offset,
+      .verify = options.verify,
+      .directory = options.mount_point,
+      .threads = options.threads};
   if (options.hot_first) {
     close_inherited(std::array{options.ready_fd});
     in_background(readiness,
@@ -169,11 +172,6 @@ int run(int argc, char** argv) {
   }
   std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
-  const bool takes_image =
-      options->action == pyram::Action::kMount || options->action == pyram::Action::kExtract;
-  if (takes_image && !pyram::is_image_file(options->image.native())) {
-    options->image = pyram::image_file(options->image.native());
-  }
   // An extraction in the foreground has no children, and goes on after its terminal under nohup.
   if (options->action != pyram::Action::kExtract || options->hot_first) {
     // nohup is meant for a daemon in the foreground; in the background it has no terminal.

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -236,8 +237,10 @@ std::optional<Trailer> read_trailer(const fs::path& image) {
   return tree ? std::optional(tree->trailer()) : std::nullopt;
 }
 
-std::string verify_image(const fs::path& image, const fs::path& key) {
-  const Key by = key.empty() ? Key(nullptr, &EVP_PKEY_free) : read_key(key, KeyKind::kPublic);
+std::string verify_image(const fs::path& image, const std::vector<fs::path>& keys) {
+  std::vector<Key> known;
+  known.reserve(keys.size());
+  for (const fs::path& key : keys) known.push_back(read_key(key, KeyKind::kPublic));
   const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
   const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
@@ -247,17 +250,19 @@ std::string verify_image(const fs::path& image, const fs::path& key) {
                     ": it has no Merkle tree; pyram-image sign gives it one, if you trust it");
   }
   const Trailer& trailer = tree->trailer();
-  if (by && !trailer.signature) {
+  if (!keys.empty() && !trailer.signature) {
     throw Error(ExitCode::kVerification, "the image " + quote(image.native()) + " is not signed");
   }
-  if (by && !is_signed_by(trailer, by)) {
-    throw Error(ExitCode::kVerification, "the image " + quote(image.native()) +
-                                             " is not signed by the key " + quote(key.native()) +
-                                             "; do not use it");
+  if (!keys.empty() &&
+      std::ranges::none_of(known, [&](const Key& key) { return is_signed_by(trailer, key); })) {
+    throw Error(ExitCode::kVerification,
+                "the image " + quote(image.native()) + " is not signed by " +
+                    (keys.size() == 1 ? "the key " : "one of the keys such as ") +
+                    quote(keys.front().native()) + "; do not use it");
   }
   tree->check_all(fd.get(), 0);
   std::string text = image.native() + ": whole, " + digest_text(trailer.digest) + "\n";
-  if (by) {
+  if (!keys.empty()) {
     text += "signed by " + key_text(*trailer.signature) + "\n";
   } else if (trailer.signature) {
     text += "has a signature of " + key_text(*trailer.signature) +

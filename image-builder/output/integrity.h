@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fusefs/image/merkle_tree.h"
 
@@ -22,11 +23,11 @@ Trailer seal(const std::filesystem::path& image, const std::filesystem::path& ke
 // MerkleTree::read().
 [[nodiscard]] std::optional<Trailer> read_trailer(const std::filesystem::path& image);
 
-// `pyram-image verify`: checks every byte and, where `key` (an Ed25519 public key in PEM) is not
-// empty, the signature. Returns what to tell the person. Throws Error: kVerification where anything
-// differs, is unsigned or has no tree; kUsage for a key that is none.
+// `pyram-image verify`: checks every byte and, where there are `keys` (Ed25519 public keys in PEM),
+// that one of them signed it. Returns what to tell the person. Throws Error: kVerification where
+// anything differs, is unsigned or has no tree; kUsage for a key that is none.
 [[nodiscard]] std::string verify_image(const std::filesystem::path& image,
-                                       const std::filesystem::path& key);
+                                       const std::vector<std::filesystem::path>& keys);
 
 // `pyram-image sign`: has the image signed, in place of a signature that it may have. The file is
 // replaced as a whole. Throws Error: kVerification for an image that isn't what was made.

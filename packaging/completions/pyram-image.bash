@@ -23,7 +23,7 @@ _pyram_image() {
       mapfile -t COMPREPLY < <(compgen -W 'amd64 arm64' -- "$cur")
       return
       ;;
-    -o | --output | --wheel | -r | --requirement | --rules | --train | --key | --sign | --script | --urls)
+    -o | --output | --wheel | -r | --requirement | --rules | --train | --key | --sign | --script | --urls | --ca-file)
       _filedir
       return
       ;;
@@ -31,7 +31,8 @@ _pyram_image() {
       _filedir -d
       return
       ;;
-    --level | --block-size | --mirror | --with | --keep | --strip | --index-url | --app | --settings | --env | --name)
+    --level | --block-size | --mirror | --with | --keep | --strip | --index-url | --app | --settings | --env | --name | \
+      --digest | --timeout | --retries)
       return
       ;;
   esac

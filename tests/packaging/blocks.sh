@@ -3,6 +3,7 @@
 #   <!-- test: skip (REASON) -->   no test runs it
 #   <!-- test: last -->            documents.test runs it at the very end
 #   <!-- test: container -->       containers.test runs it
+#   <!-- test: builder -->, server registry/fleet.test runs it, in the place of the one or the other
 
 # Run by documents.test on a fresh system, by deploy.test on another one, and by commands.test in this checkout.
 system_documents=(docs/getting-started.md docs/virtual-environments.md docs/moving-from-pyram.md docs/faq.md

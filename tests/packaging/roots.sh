@@ -33,9 +33,9 @@ mirror() {
 # What pyram-image is linked with. Debian 13 has other names for what has 64 bits for times.
 libraries_of() {
   if [ "$1" = bookworm ]; then
-    echo libssl3 libarchive13 libfsverity0
+    echo libssl3 libarchive13 libfsverity0 libcurl4
   else
-    echo libssl3t64 libarchive13t64 libfsverity0
+    echo libssl3t64 libarchive13t64 libfsverity0 libcurl4t64
   fi
 }
 
@@ -53,29 +53,34 @@ fill_root() {
       debian-archive-keyring ca-certificates $(libraries_of "$suite")
 }
 
+# The file in which a suite's root is kept: another one when what goes into it changes.
+archive_of() { echo "$cache/$1-$(declare -f fill_root libraries_of | cksum | cut -d' ' -f1).tar"; }
+
 # Two tests may want the same root at once.
 cached_root() {
-  local suite=$1 archive=$cache/$1.tar directory
+  local suite=$1 archive directory
+  archive=$(archive_of "$suite")
   mkdir -p "$cache"
   (
     flock 9
     [ -f "$archive" ] && exit 0
     directory=$(mktemp -d "$cache/$suite.XXXXXX")
     if fill_root "$suite" "$directory" >"$directory.log" 2>&1 && tar -C "$directory" -cf "$archive.part" .; then
+      rm -f "$cache/$suite.tar" "$cache/$suite"-*.tar
       mv "$archive.part" "$archive"
     else
       tail -5 "$directory.log"
     fi
     rm -rf --one-file-system "$directory" "$directory.log" "$archive.part"
     [ -f "$archive" ]
-  ) 9>"$archive.lock"
+  ) 9>"$cache/$suite.tar.lock"
 }
 
 # A new root of SUITE as debootstrap made it.
 unpack_root() {
   cached_root "$1" || skip "debootstrap could not make a root of $1 (see above)"
   root=$(mktemp -d "$cache/test-$1.XXXXXX")
-  tar -C "$root" -xf "$cache/$1.tar"
+  tar -C "$root" -xf "$(archive_of "$1")"
   chmod 755 "$root"
 }
 

@@ -1,0 +1,246 @@
+#include "registry/pull.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "image-builder/digest.h"
+#include "image-builder/output/integrity.h"
+#include "image-builder/output_file.h"
+#include "image-builder/progress.h"
+#include "registry/download.h"
+#include "registry/registry.h"
+#include "registry/store.h"
+#include "support/error.h"
+#include "support/image_reference.h"
+
+namespace pyram::registry {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr char kTrusted[] = "/etc/pyram/trust.d";
+
+std::string megabytes(std::uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+// The keys that images have to be signed by, whoever pulls.
+std::vector<fs::path> trusted_keys() {
+  std::vector<fs::path> keys;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(kTrusted, error)) {
+    const fs::path extension = entry.path().extension();
+    if (extension == ".pem" || extension == ".pub") keys.push_back(entry.path());
+  }
+  // A directory that can't be read would let everything through.
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw system_error(ExitCode::kVerification, error.value(),
+                       "read the keys in " + quote(kTrusted));
+  }
+  std::ranges::sort(keys);
+  return keys;
+}
+
+// Where an image goes, and where it is until it is whole.
+struct Place {
+  fs::path image;
+  fs::path partial;
+};
+
+Place choose_place(const fs::path& output, const std::string& digest,
+                   const std::optional<Store>& store) {
+  if (store) return {store->image(digest), store->partial(digest)};
+  const fs::path image = fs::absolute(output);
+  builder::check_output(image);
+  const std::string name = "." + image.filename().native() + "-" + digest.substr(7, 16);
+  return {image, image.parent_path() / (name + ".partial")};
+}
+
+bool is_reference_to_url(const std::string& source) {
+  return source.starts_with("https://") || source.starts_with("http://");
+}
+
+// The image's manifest, by whatever index leads to it.
+struct Found {
+  std::string manifest_digest;
+  Descriptor layer;
+};
+
+std::string get_manifest(Registry& registry, const std::string& tag_or_digest,
+                         const std::string& name) {
+  auto text = registry.manifest(tag_or_digest);
+  if (!text) {
+    throw Error(ExitCode::kBadSource, "there is no " + quote(name) +
+                                          " in the registry, or nobody may see it without "
+                                          "logging in; skopeo list-tags shows what there is");
+  }
+  return *std::move(text);
+}
+
+const Descriptor& choose_entry(const std::vector<Descriptor>& entries,
+                               const std::string& architecture, const std::string& name) {
+  std::string known;
+  for (const Descriptor& entry : entries) {
+    if (entry.architecture == architecture) return entry;
+    known += (known.empty() ? "" : ", ") + escape(entry.architecture.substr(0, 40));
+  }
+  throw Error(ExitCode::kBadSource, "there is no " + quote(name) + " for " + architecture +
+                                        " in the registry; there is: " + known +
+                                        " (--arch says which)");
+}
+
+Found find_image(Registry& registry, const ImageReference& reference, const PullOptions& options) {
+  const std::string wanted(reference.digest.empty() ? reference.tag : reference.digest);
+  std::string text = get_manifest(registry, wanted, options.source);
+  if (is_index(text, options.source)) {
+    const std::string architecture =
+        options.architecture.empty() ? own_architecture() : options.architecture;
+    const auto entries = parse_index(text, options.source);
+    text = get_manifest(registry, choose_entry(entries, architecture, options.source).digest,
+                        options.source);
+  }
+  const Artifact artifact = parse_artifact(text, options.source);
+  const bool is_image =
+      artifact.layers.size() == 1 &&
+      (artifact.layers[0].media_type == kLayerType || artifact.type.ends_with("squashfs"));
+  if (!is_image) {
+    throw Error(ExitCode::kBadSource, "cannot pull " + quote(options.source) +
+                                          ": it is no image of Pyram's, which pyram-image push "
+                                          "makes, but for example a container");
+  }
+  return {describe(text, kManifestType).digest, artifact.layers[0]};
+}
+
+// Checks every byte, and who signed it. What doesn't hold is removed.
+void verify(PartialFile& file, const std::vector<fs::path>& keys, const std::string& source) {
+  try {
+    (void)builder::verify_image(file.path(), keys);
+  } catch (const Error& error) {
+    file.remove();
+    throw Error(error.code() == ExitCode::kUsage ? ExitCode::kUsage : ExitCode::kVerification,
+                "refusing what came from " + quote(source) + ": " + error.what());
+  }
+}
+
+std::string report(const std::string& source, const fs::path& image,
+                   const std::vector<fs::path>& keys) {
+  const auto trailer = builder::read_trailer(image);
+  std::string text = source + ": whole, " + builder::digest_text(trailer->digest) + "\n";
+  if (!trailer->signature) {
+    text += "not signed\n";
+  } else if (keys.empty()) {
+    text += "has a signature of " + builder::key_text(*trailer->signature) +
+            ", which was not checked: name the key with --key, or put it into " +
+            std::string(kTrusted) + "\n";
+  } else {
+    text += "signed by " + builder::key_text(*trailer->signature) + "\n";
+  }
+  return text + "in " + image.native() + "\n";
+}
+
+class Pull {
+ public:
+  explicit Pull(const PullOptions& options)
+      : options_(options),
+        keys_(options.keys.empty() ? trusted_keys() : options.keys),
+        progress_(2, options.quiet) {}
+
+  std::string from_registry(const ImageReference& reference) {
+    Registry registry(reference, options_.session, Registry::Access::kPull);
+    const Found found = find_image(registry, reference, options_);
+    std::optional<Store> store;
+    if (options_.output.empty()) store.emplace();
+    const std::string& digest = found.layer.digest;
+    const Place place = choose_place(options_.output, digest, store);
+    PartialFile file(place.partial);
+    const auto step = [this](double done) { progress_.step(done); };
+    if (is_there(place.image, digest)) {
+      file.remove();
+      (void)builder::verify_image(place.image, keys_);
+    } else {
+      progress_.phase("fetching " + options_.source + ", " + megabytes(found.layer.size));
+      registry.fetch(found.layer, file, step);
+      check_and_place(file, place.image);
+    }
+    if (store) store->set_name(reference, digest);
+    return report(options_.source, place.image, keys_) + "manifest " + found.manifest_digest + "\n";
+  }
+
+  std::string from_url() {
+    Session session(options_.session, host_of(options_.source), "", "");
+    const Place place = choose_place(options_.output, options_.digest, std::nullopt);
+    PartialFile file(place.partial);
+    progress_.phase("fetching " + options_.source);
+    for (bool is_second = false;; is_second = true) {
+      download(session,
+               {.url = options_.source, .progress = [this](double done) { progress_.step(done); }},
+               file);
+      if (is_what_was_meant(file.path())) break;
+      if (is_second) {
+        file.remove();
+        throw Error(ExitCode::kVerification, "refusing what came from " + shown(options_.source) +
+                                                 ": it is not " + options_.digest);
+      }
+      // The beginning may have been spoiled by a crash, or be of an older file.
+      file.clear();
+    }
+    check_and_place(file, place.image);
+    return report(options_.source, place.image, keys_);
+  }
+
+ private:
+  // By the file's digest, or the one that the image's own tools show.
+  [[nodiscard]] bool is_what_was_meant(const fs::path& file) const {
+    if ("sha256:" + builder::sha256_of_file(file) == options_.digest) return true;
+    try {
+      const auto trailer = builder::read_trailer(file);
+      return trailer && builder::digest_text(trailer->digest) == options_.digest;
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
+  static bool is_there(const fs::path& image, const std::string& digest) {
+    std::error_code error;
+    return fs::is_regular_file(image, error) &&
+           "sha256:" + builder::sha256_of_file(image) == digest;
+  }
+
+  void check_and_place(PartialFile& file, const fs::path& image) {
+    progress_.phase("checking every byte");
+    verify(file, keys_, options_.source);
+    builder::put_in_place(file.path(), image);
+    progress_.finish();
+  }
+
+  const PullOptions& options_;
+  std::vector<fs::path> keys_;
+  builder::Progress progress_;
+};
+
+}  // namespace
+
+std::string pull_image(const PullOptions& options) {
+  if (is_reference_to_url(options.source)) {
+    if (!is_digest(options.digest) || options.output.empty()) {
+      throw Error(ExitCode::kUsage,
+                  "a URL says nothing about what has to come: give --digest sha256:... (as "
+                  "pyram-image info shows it) and -o FILE");
+    }
+    return Pull(options).from_url();
+  }
+  const auto reference = parse_image_reference(options.source);
+  if (!reference) {
+    throw Error(ExitCode::kUsage, "cannot pull " + quote(options.source) +
+                                      ": it has to be HOST/REPOSITORY:TAG, such as "
+                                      "registry.example.org/team/site:1, or a URL");
+  }
+  if (!options.digest.empty()) {
+    throw Error(ExitCode::kUsage, "--digest is for URLs; write HOST/REPOSITORY@sha256:...");
+  }
+  return Pull(options).from_registry(*reference);
+}
+
+}  // namespace pyram::registry

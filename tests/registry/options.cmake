@@ -1,0 +1,1 @@
+target_link_libraries(test-registry PRIVATE pyram_registry)
