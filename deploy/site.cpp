@@ -98,8 +98,8 @@ std::string version_of(const std::string& digest) {
   return digest.substr(digest.find(':') + 1, kVersionDigits);
 }
 
-Site::Site(std::string name, fs::path apps)
-    : name_(std::move(name)), directory_(std::move(apps) / name_) {
+Site::Site(std::string name, const fs::path& apps)
+    : name_(std::move(name)), directory_(apps / name_) {
   if (!is_name(name_)) {
     throw Error(ExitCode::kUsage,
                 "a site's name is up to 20 small letters, digits and '-', and "

@@ -33,7 +33,7 @@ class Site {
  public:
   // Throws Error (kUsage) for a name that is no name of a site: it becomes part of the names of
   // units, files and a user.
-  explicit Site(std::string name, std::filesystem::path apps = kApps);
+  explicit Site(std::string name, const std::filesystem::path& apps = kApps);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
