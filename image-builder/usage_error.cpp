@@ -60,6 +60,9 @@ std::string in_words(const CLI::App& command, const std::string& called, std::st
   if (message.find(" required ") != std::string::npos && message.ends_with(" missing")) {
     return name + " needs a value";
   }
+  if (message.find(" At Most 1 required") != std::string::npos) {
+    return name + " is given more than once";
+  }
   for (const std::string_view conversion : {"Could not convert: ", "Could not convert "}) {
     if (!message.starts_with(conversion)) continue;
     const std::string rest = message.substr(conversion.size());

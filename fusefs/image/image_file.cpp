@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -35,7 +36,9 @@ ImageFile::ImageFile(UniqueFd file, std::string name, std::uint64_t offset)
 
 bool ImageFile::was_overwritten() const {
   struct stat now {};
-  if (::fstat(file_.get(), &now) != 0) return false;
+  // Not ::fstat(), which some C libraries make by newfstatat: a confined process may not call that.
+  // The kernel's structure is the C library's on 64-bit machines.
+  if (::syscall(SYS_fstat, file_.get(), &now) != 0) return false;
   return now.st_size != opened_.st_size || now.st_mtim.tv_sec != opened_.st_mtim.tv_sec ||
          now.st_mtim.tv_nsec != opened_.st_mtim.tv_nsec;
 }

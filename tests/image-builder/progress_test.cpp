@@ -42,8 +42,7 @@ TEST_CASE("a build's bar moves while it compresses, and warns of nothing that is
   fs::create_directories(prefix / "share/zoneinfo");
   fs::create_symlink("/etc/localtime", prefix / "share/zoneinfo/localtime");
   fs::create_symlink("/etc/othertime", prefix / "share/zoneinfo/othertime");
-  pyram::Command build =
-      pyram::test::build(prefix, directory / "x.sqfs", {"--no-train", "--level", "1"});
+  pyram::Command build = pyram::test::build(prefix, directory / "x.sqfs", {"--no-train"});
   std::string line;
   for (const std::string& word : build.arguments) line += " '" + word + "'";
   const Outcome outcome = pyram::run(

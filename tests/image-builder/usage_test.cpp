@@ -27,6 +27,8 @@ TEST_CASE("each command line that makes no sense is refused with what is wrong")
       Refused{{"verify"}, "verify needs IMAGE"},
       Refused{{"info", "a", "b"}, "info has no use for 'b'"},
       Refused{{"build", "-o"}, "--output needs a value"},
+      Refused{{"build", "-o", "x", "--level", "3", "--level", "4"},
+              "--level is given more than once; see"},
       Refused{{"build", "-o", "x", "--level", "23"},
               "--level needs a number from 1 to 22, not '23'"},
       Refused{{"build", "-o", "x", "--level", "abc"},
