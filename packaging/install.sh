@@ -25,6 +25,7 @@ usage() { printf 'install.sh: %s; it takes --from DIRECTORY|URL, --key FINGERPRI
 
 # fetch NAME: into $work. False where the release has no such file.
 fetch() {
+  : >"$work/said"
   case $from in
     http://* | https://*)
       if command -v curl >/dev/null; then
@@ -40,7 +41,7 @@ fetch() {
   esac
 }
 must_fetch() {
-  fetch "$1" || fail "cannot get $1 from $from: $(tail -n 1 "$work/said" 2>/dev/null | grep . || echo 'there is no such file')"
+  fetch "$1" || fail "cannot get $1 from $from: $(tail -n 1 "$work/said" | grep . || echo 'there is no such file')"
 }
 
 # ---- checking
