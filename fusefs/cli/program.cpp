@@ -50,9 +50,9 @@ void close_inherited(std::array<int, Count> kept) {
   ::close_range(first, ~0U, 0);
 }
 
-// The file of the image that is meant. Where there is no file of that name, it may be a pulled
-// image's reference, or the name of an image for everybody (what a unit's instance is called).
-std::filesystem::path file_of_image(const std::filesystem::path& image) {
+// What an image is when it is no absolute path: a file, or else a pulled image's reference, or the
+// name of an image for everybody (what a unit's instance is called).
+[[gnu::cold]] std::filesystem::path find_image(const std::filesystem::path& image) {
   const std::string& name = image.native();
   const auto reference = pyram::parse_image_reference(name);
   const bool is_name = name.find('/') == std::string::npos && !name.ends_with(".sqfs");
@@ -85,6 +85,12 @@ auto telling(pyram::Readiness& readiness, Work&& work) {
     readiness.fail(Error(ExitCode::kFailed, error.what()));
     throw;
   }
+}
+
+// Has `options` name the file of the image that is meant. The launcher does, by its absolute path.
+void find_image(pyram::Options& options, pyram::Readiness& readiness) {
+  if (options.image.native().starts_with('/')) return;
+  options.image = telling(readiness, [&] { return find_image(options.image); });
 }
 
 // An image may be a descriptor that we were given (/proc/self/fd/3), of a file that has no name any
@@ -138,9 +144,9 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
   return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
 }
 
-void mount(pyram::Options options) {
+void mount(pyram::Options& options) {
   pyram::Readiness readiness = open_readiness(options);
-  options.image = telling(readiness, [&] { return file_of_image(options.image); });
+  find_image(options, readiness);
   if (options.device >= 0 && ::fcntl(options.device, F_SETFD, FD_CLOEXEC) != 0) {
     throw Error(ExitCode::kBadMountPoint,
                 "cannot mount on " + pyram::quote(options.mount_point.native()) +
@@ -157,14 +163,14 @@ void mount(pyram::Options options) {
   }
 }
 
-void extract(const pyram::Options& options) {
+void extract(pyram::Options& options) {
   pyram::Readiness readiness = open_readiness(options);
-  const pyram::Extraction extraction{
-      .image = telling(readiness, [&] { return file_of_image(options.image); }),
-      .offset = options.offset,
-      .verify = options.verify,
-      .directory = options.mount_point,
-      .threads = options.threads};
+  find_image(options, readiness);
+  const pyram::Extraction extraction{.image = options.image,
+                                     .offset = options.offset,
+                                     .verify = options.verify,
+                                     .directory = options.mount_point,
+                                     .threads = options.threads};
   if (options.hot_first) {
     close_inherited(std::array{options.ready_fd});
     in_background(readiness,
@@ -182,7 +188,7 @@ int run(int argc, char** argv) {
                       "the help");
     return static_cast<int>(ExitCode::kUsage);
   }
-  const std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
+  std::optional<pyram::Options> options = pyram::parse_options(argc, argv);
   if (!options) return 0;
   // An extraction in the foreground has no children, and goes on after its terminal under nohup.
   if (options->action != pyram::Action::kExtract || options->hot_first) {
