@@ -26,33 +26,6 @@ std::string date(std::int64_t seconds) {
   return text;
 }
 
-std::vector<fs::path> keys_in(const fs::path& trust) {
-  std::vector<fs::path> keys;
-  std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(trust, ignored)) {
-    if (entry.path().extension() == ".pem") keys.push_back(entry.path());
-  }
-  std::sort(keys.begin(), keys.end());
-  return keys;
-}
-
-// Throws unless one of the keys has signed the image.
-void check_signature(const fs::path& image, const fs::path& trust,
-                     const std::vector<fs::path>& keys) {
-  for (const fs::path& key : keys) {
-    try {
-      (void)builder::verify_image(image, key);
-      return;
-    } catch (const Error& error) {
-      if (error.code() != ExitCode::kVerification) throw;
-    }
-  }
-  throw Error(ExitCode::kVerification,
-              "the image " + quote(image.native()) + " is not signed by a key of " +
-                  quote(trust.native()) +
-                  "; sign it with pyram-image sign, or put its maker's public key there");
-}
-
 std::string machine() {
   utsname names{};
   return ::uname(&names) == 0 ? static_cast<const char*>(names.machine) : "";
@@ -97,12 +70,12 @@ AppImage describe_app_image(const fs::path& image) {
 }
 
 AppImage check_app_image(const fs::path& image, const fs::path& trust) {
-  const std::vector<fs::path> keys = keys_in(trust);
-  (void)builder::verify_image(image, {});
-  if (!keys.empty()) check_signature(image, trust, keys);
+  const std::vector<fs::path> keys = builder::trusted_keys(trust);
+  (void)builder::verify_image(image, keys);
   AppImage result = describe_app_image(image);
   if (keys.empty() && result.signature != "not signed") {
-    result.signature += ", which was not checked: " + std::string(kTrust) + " has no key";
+    result.signature +=
+        ", which was not checked: " + std::string(builder::kTrustedKeys) + " has no key";
   }
   return result;
 }

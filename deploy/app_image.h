@@ -4,10 +4,9 @@
 #include <filesystem>
 #include <string>
 
-namespace pyram::deploy {
+#include "image-builder/output/integrity.h"
 
-// Public keys (Ed25519, PEM). Where there is one, only images signed by one of them are taken.
-inline constexpr char kTrust[] = "/etc/pyram/trust.d";
+namespace pyram::deploy {
 
 struct AppImage {
   std::string digest;       // "sha256:..."
@@ -20,7 +19,7 @@ struct AppImage {
 // Checks every byte of an image, its signature where `trust` has keys, and that it is an app's for
 // this machine. Throws Error: kBadImage, kVerification; kUsage for a key that is none.
 [[nodiscard]] AppImage check_app_image(const std::filesystem::path& image,
-                                       const std::filesystem::path& trust = kTrust);
+                                       const std::filesystem::path& trust = builder::kTrustedKeys);
 
 // The same facts of an image that was checked when it was stored.
 [[nodiscard]] AppImage describe_app_image(const std::filesystem::path& image);

@@ -18,29 +18,10 @@ namespace pyram::registry {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr char kTrusted[] = "/etc/pyram/trust.d";
-
 std::string megabytes(std::uint64_t bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
   return text;
-}
-
-// The keys that images have to be signed by, whoever pulls.
-std::vector<fs::path> trusted_keys() {
-  std::vector<fs::path> keys;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(kTrusted, error)) {
-    const fs::path extension = entry.path().extension();
-    if (extension == ".pem" || extension == ".pub") keys.push_back(entry.path());
-  }
-  // A directory that can't be read would let everything through.
-  if (error && error != std::errc::no_such_file_or_directory) {
-    throw system_error(ExitCode::kVerification, error.value(),
-                       "read the keys in " + quote(kTrusted));
-  }
-  std::ranges::sort(keys);
-  return keys;
 }
 
 // Where an image goes, and where it is until it is whole.
@@ -133,7 +114,7 @@ std::string report(const std::string& source, const fs::path& image,
   } else if (keys.empty()) {
     text += "has a signature of " + builder::key_text(*trailer->signature) +
             ", which was not checked: name the key with --key, or put it into " +
-            std::string(kTrusted) + "\n";
+            std::string(builder::kTrustedKeys) + "\n";
   } else {
     text += "signed by " + builder::key_text(*trailer->signature) + "\n";
   }
@@ -144,7 +125,7 @@ class Pull {
  public:
   explicit Pull(const PullOptions& options)
       : options_(options),
-        keys_(options.keys.empty() ? trusted_keys() : options.keys),
+        keys_(options.keys.empty() ? builder::trusted_keys(builder::kTrustedKeys) : options.keys),
         progress_(2, options.quiet) {}
 
   std::string from_registry(const ImageReference& reference) {

@@ -65,6 +65,12 @@ auto telling(pyram::Readiness& readiness, Work&& work) {
   }
 }
 
+// Has `options` name the file of the image that is meant. The launcher does, by its absolute path.
+void find_image(pyram::Options& options, pyram::Readiness& readiness) {
+  if (options.image.native().starts_with('/')) return;
+  options.image = telling(readiness, [&] { return pyram::image_file(options.image.native()); });
+}
+
 // An image may be a descriptor that we were given (/proc/self/fd/3), of a file that has no name any
 // more, or that we may not open by ourselves: then the descriptor itself serves.
 pyram::ImageFile open_image(const pyram::Options& options) {
@@ -116,9 +122,9 @@ pyram::Readiness open_readiness(const pyram::Options& options) {
   return {pyram::UniqueFd(options.ready_fd), options.notify_pipe};
 }
 
-void mount(pyram::Options options) {
+void mount(pyram::Options& options) {
   pyram::Readiness readiness = open_readiness(options);
-  options.image = telling(readiness, [&] { return pyram::image_file(options.image.native()); });
+  find_image(options, readiness);
   if (options.device >= 0 && ::fcntl(options.device, F_SETFD, FD_CLOEXEC) != 0) {
     throw Error(ExitCode::kBadMountPoint,
                 "cannot mount on " + pyram::quote(options.mount_point.native()) +
@@ -135,14 +141,14 @@ void mount(pyram::Options options) {
   }
 }
 
-void extract(const pyram::Options& options) {
+void extract(pyram::Options& options) {
   pyram::Readiness readiness = open_readiness(options);
-  const pyram::Extraction extraction{
-      .image = telling(readiness, [&] { return pyram::image_file(options.image.native()); }),
-      .offset = options.offset,
-      .verify = options.verify,
-      .directory = options.mount_point,
-      .threads = options.threads};
+  find_image(options, readiness);
+  const pyram::Extraction extraction{.image = options.image,
+                                     .offset = options.offset,
+                                     .verify = options.verify,
+                                     .directory = options.mount_point,
+                                     .threads = options.threads};
   if (options.hot_first) {
     close_inherited(std::array{options.ready_fd});
     in_background(readiness,

@@ -237,6 +237,22 @@ std::optional<Trailer> read_trailer(const fs::path& image) {
   return tree ? std::optional(tree->trailer()) : std::nullopt;
 }
 
+std::vector<fs::path> trusted_keys(const fs::path& directory) {
+  std::vector<fs::path> keys;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+    const fs::path extension = entry.path().extension();
+    if (extension == ".pem" || extension == ".pub") keys.push_back(entry.path());
+  }
+  // A directory that can't be read would let everything through.
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw system_error(ExitCode::kVerification, error.value(),
+                       "read the keys in " + quote(directory.native()));
+  }
+  std::ranges::sort(keys);
+  return keys;
+}
+
 std::string verify_image(const fs::path& image, const std::vector<fs::path>& keys) {
   std::vector<Key> known;
   known.reserve(keys.size());
@@ -257,8 +273,10 @@ std::string verify_image(const fs::path& image, const std::vector<fs::path>& key
       std::ranges::none_of(known, [&](const Key& key) { return is_signed_by(trailer, key); })) {
     throw Error(ExitCode::kVerification,
                 "the image " + quote(image.native()) + " is not signed by " +
-                    (keys.size() == 1 ? "the key " : "one of the keys such as ") +
-                    quote(keys.front().native()) + "; do not use it");
+                    (keys.size() == 1
+                         ? "the key " + quote(keys.front().native())
+                         : "one of the keys in " + quote(keys.front().parent_path().native())) +
+                    "; do not use it");
   }
   tree->check_all(fd.get(), 0);
   std::string text = image.native() + ": whole, " + digest_text(trailer.digest) + "\n";

@@ -23,6 +23,14 @@ Trailer seal(const std::filesystem::path& image, const std::filesystem::path& ke
 // MerkleTree::read().
 [[nodiscard]] std::optional<Trailer> read_trailer(const std::filesystem::path& image);
 
+// Where an administrator puts the public keys of those whose images may be served or pulled.
+inline constexpr char kTrustedKeys[] = "/etc/pyram/trust.d";
+
+// The keys in such a directory (*.pem, *.pub), sorted; none where it does not exist. Throws Error
+// (kVerification) when it can't be read.
+[[nodiscard]] std::vector<std::filesystem::path> trusted_keys(
+    const std::filesystem::path& directory);
+
 // `pyram-image verify`: checks every byte and, where there are `keys` (Ed25519 public keys in PEM),
 // that one of them signed it. Returns what to tell the person. Throws Error: kVerification where
 // anything differs, is unsigned or has no tree; kUsage for a key that is none.
