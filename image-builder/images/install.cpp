@@ -48,7 +48,10 @@ fs::path target_directory(const InstallOptions& options) {
 // That it can be mounted, and is what was made where it has a Merkle tree.
 void check_image(const fs::path& image, const fs::path& key) {
   const auto opened = Image::open(image);
-  if (!key.empty() || read_trailer(image)) static_cast<void>(verify_image(image, key));
+  if (!key.empty() || read_trailer(image)) {
+    const std::vector<fs::path> keys = key.empty() ? std::vector<fs::path>{} : std::vector{key};
+    static_cast<void>(verify_image(image, keys));
+  }
 }
 
 // A new file beside the target that goes unless it was renamed.
