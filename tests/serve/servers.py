@@ -489,6 +489,9 @@ class OtherImage(Case):
             while "one" in load.answers[-50:]:
                 time.sleep(0.05)
             self.assertGreater(int(self.fields()[1]), 20)
+            until = time.monotonic() + PATIENCE
+            while self.runs_out_of(self.server.pid) != "two":
+                self.assertLess(time.monotonic(), until, "the keeper stays in the old image: " + self.said())
             # And from there on to another one, by a signal.
             self.ready()
             self.link("one.sqfs")
