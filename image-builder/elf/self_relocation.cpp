@@ -6,6 +6,9 @@
 // DT_INIT, which the loader calls before any other code of the library. It adds the distance
 // between the two places to each word in a table that only this code knows.
 //
+// It also takes what only the loader was to see out of the process's command line, as it is the
+// first of our code to run in a process of the interpreter's.
+//
 // Built into a flat piece of machine code that needs nothing: no C library, no relocations, no
 // data. Its first byte is the entry. The builder appends a SelfRelocation.
 //
@@ -89,6 +92,58 @@ unsigned long page_size() {
   protect(kRead);
 }
 
+// What behind a string begins the next one. (The barrier: no loop becomes a call of a library.)
+char* behind(char* text) {
+  while (*text != '\0') {
+    ++text;
+    __asm__ volatile("");
+  }
+  return text + 1;
+}
+
+// The interpreter is started as `NAME --argv0 NAME --library-path PATH PROGRAM ARGUMENT...`, and
+// the loader, which takes its own words off the list of arguments, leaves them in the memory that
+// ps and systemctl show as the command line. The arguments are moved there to where they would be
+// without these words: `NAME ARGUMENT...`, and zeros behind. Costs a few hundred instructions and
+// no page or system call: every process has written there when it was started.
+[[gnu::noinline]] void show_own_arguments(int count, char** arguments) {
+  // "--argv0" and its zero, in the order of bytes of both processors.
+  constexpr unsigned long kOption = 0x00307667'72612d2dUL;
+  char* const name = arguments[0];
+  const char* const option = name - sizeof kOption;
+  unsigned long before = 0;
+  for (unsigned i = 0; i < sizeof before; ++i) {
+    before |= static_cast<unsigned long>(static_cast<unsigned char>(option[i])) << (8 * i);
+    __asm__ volatile("");
+  }
+  if (before != kOption) return;  // Started otherwise, or done already.
+  char* from = behind(name);
+  const long name_size = from - name;
+  char* const start = name - sizeof before - name_size;
+  for (long i = 0; i < name_size; ++i) {
+    if (start[i] != name[i]) return;
+    __asm__ volatile("");
+  }
+  for (int word = 0; word < 3; ++word) from = behind(from);  // --library-path PATH PROGRAM
+  // As the kernel put them there: one behind the other.
+  char* end = from;
+  for (int i = 1; i < count; ++i) {
+    if (arguments[i] != end) return;
+    end = behind(end);
+  }
+  char* to = start + name_size;
+  const long distance = from - to;
+  arguments[0] = start;
+  for (int i = 1; i < count; ++i) {
+    arguments[i] -= distance;
+    __asm__ volatile("");
+  }
+  for (; to != end; ++to, ++from) {
+    *to = from < end ? *from : '\0';
+    __asm__ volatile("" ::: "memory");
+  }
+}
+
 }  // namespace
 
 using Initialiser = void(int, char**, char**);
@@ -100,6 +155,7 @@ extern "C" [[gnu::section(".text.entry"), gnu::used]] void pyram_relocate_self(i
   const auto here = reinterpret_cast<unsigned long>(&pyram_parameters);
   const unsigned long bias = here - pyram_parameters.address;
   if (bias != 0) relocate(here, bias);
+  if (count > 0) show_own_arguments(count, arguments);
   if (pyram_parameters.initialiser == 0) return;
   // NOLINTNEXTLINE(performance-no-int-to-ptr): made from a distance.
   auto* const initialise = reinterpret_cast<Initialiser*>(

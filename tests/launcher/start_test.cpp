@@ -291,3 +291,37 @@ TEST_CASE("the environment is nobody's but the script's") {
                                       {"HOME=/nonexistent"});
   CHECK(outcome.output == "['HOME', 'PATH', 'PYRAM_IMAGE', 'XDG_RUNTIME_DIR']\n");
 }
+
+TEST_CASE("ps shows what was started, and nothing of the loader's") {
+  const Scene scene;
+  const std::string shown =
+      "import sys; line = open('/proc/self/cmdline', 'rb').read(); "
+      "print(line.rstrip(b'\\0').decode().split('\\0'), sys.argv)";
+  Outcome outcome = scene.start(Who::kSelf, {"-c", shown + "  # 1", "a b", "c"});
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.output.starts_with("['" + scene.pyram() + "', '-c', "));
+  CHECK(outcome.output.find("  # 1\", 'a b', 'c'] ['-c', 'a b', 'c']\n") != std::string::npos);
+  CHECK(outcome.output.find("--library-path") == std::string::npos);
+
+  // By the name that the image's own interpreter has, as children of a script have it.
+  outcome =
+      scene.start(Who::kSelf, {"--image", scene.image(), "-c",
+                               "import subprocess, sys; subprocess.run([sys.executable, '-c', "
+                               "sys.argv[1], 'x' * 100000, '', 'last'])",
+                               shown});
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.output.find("/bin/pypy3', '-c', ") != std::string::npos);
+  CHECK(outcome.output.find("xx', '', 'last'] ['-c', 'xx") != std::string::npos);
+  CHECK(outcome.output.find("--argv0") == std::string::npos);
+
+  // No argument at all.
+  outcome = scene.shell(
+      Who::kSelf, "echo 'print(open(\"/proc/self/cmdline\").read().count(\"lib\"))' | \"$0\"");
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.output == "0\n");
+  outcome = scene.shell(Who::kSelf,
+                        "\"$0\" -c 'import os; os.system(\"ps -o args= -p %d\" % os.getpid())' x");
+  INFO(outcome.output << outcome.errors);
+  CHECK(outcome.output.starts_with(scene.pyram() + " -c import os;"));
+  CHECK(outcome.output.ends_with("os.getpid()) x\n"));
+}

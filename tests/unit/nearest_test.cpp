@@ -15,9 +15,9 @@ constexpr std::array<std::string_view, 5> kNames{"build", "bundle", "info", "ver
 
 TEST_CASE("a misspelt name is known again") {
   CHECK(nearest("biuld", kNames) == "build");
-  CHECK(nearest("verfy", kNames) == "verify");
+  CHECK(nearest("xerify", kNames) == "verify");
   CHECK(nearest("infos", kNames) == "info");
-  CHECK(nearest("bundel", kNames) == "bundle");
+  CHECK(nearest("bnudle", kNames) == "bundle");
   CHECK(nearest("--thread", kNames) == "--threads");
   CHECK(nearest("-theads", kNames) == "--threads");
 }
