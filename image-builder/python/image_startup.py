@@ -30,6 +30,33 @@ def _forget_added():
 _forget_added()
 del _forget_added
 
+# PyPy ends with "unsupported locale setting" where the environment names a locale that this machine doesn't
+# have, as after an ssh from another one. CPython goes on with the C locale and UTF-8, and so does this.
+def _use_known_locale():
+    import posix
+    environ = posix.environ
+    for name in (b'LC_ALL', b'LC_CTYPE', b'LANG'):
+        wanted = environ.get(name)
+        if wanted:
+            break
+    else:
+        return
+    if wanted in (b'C', b'C.UTF-8', b'C.utf8', b'POSIX'):  # The C library's own.
+        return
+    import _locale
+    before = _locale.setlocale(_locale.LC_CTYPE, None)
+    try:
+        _locale.setlocale(_locale.LC_CTYPE, '')
+    except _locale.Error:
+        if name == b'LANG':
+            name = b'LC_CTYPE'
+        environ[name] = b'C.UTF-8'
+        posix.putenv(name, b'C.UTF-8')
+    else:
+        _locale.setlocale(_locale.LC_CTYPE, before)
+_use_known_locale()
+del _use_known_locale
+
 def _replace(owner, function):
     """Put function in place of the usual one of its name, which is returned."""
     usual = getattr(owner, function.__name__)

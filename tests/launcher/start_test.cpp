@@ -292,6 +292,24 @@ TEST_CASE("the environment is nobody's but the script's") {
   CHECK(outcome.output == "['HOME', 'PATH', 'PYRAM_IMAGE', 'XDG_RUNTIME_DIR']\n");
 }
 
+TEST_CASE("a locale that the machine does not have is UTF-8, as with CPython") {
+  const Scene scene;
+  const std::string program =
+      "import locale, os, sys; print(sys.getfilesystemencoding(), locale.getpreferredencoding(), "
+      "os.environ.get('LANG'), os.environ.get('LC_CTYPE'))";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"LANG=xx_YY.UTF-8", "utf-8 utf-8 xx_YY.UTF-8 C.UTF-8\n"},
+      {"LC_CTYPE=UTF-8", "utf-8 utf-8 None C.UTF-8\n"},
+      {"LC_ALL=xx_YY", "utf-8 utf-8 None None\n"},
+      {"LANG=C.UTF-8", "utf-8 utf-8 C.UTF-8 None\n"}};
+  for (const auto& [variable, expected] : cases) {
+    const Outcome outcome = scene.shell(
+        Who::kSelf, "unset LANG LC_ALL LC_CTYPE; " + variable + " \"$0\" -c \"" + program + "\"");
+    INFO(variable << ": " << outcome.errors);
+    CHECK(outcome.output == expected);
+  }
+}
+
 TEST_CASE("ps shows what was started, and nothing of the loader's") {
   const Scene scene;
   const std::string shown =
