@@ -26,6 +26,7 @@
 #include "image-builder/tree/licences.h"
 #include "image-builder/tree/packages.h"
 #include "image-builder/tree/strip_rules.h"
+#include "support/amounts.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 #include "support/io.h"
@@ -93,12 +94,6 @@ RuleTable rules_for_packages(RuleTable table) {
 // source, so that a later build of the same packages is the same.
 std::int64_t image_time(const ImageTree& image) {
   return source_date_epoch().value_or(image.newest);
-}
-
-std::string megabytes(std::uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
 }
 
 void report(const std::vector<RuleResult>& rules, const BytecodeResult& bytecode,

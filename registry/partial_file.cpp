@@ -7,20 +7,14 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <string>
 
+#include "support/amounts.h"
 #include "support/error.h"
 #include "support/io.h"
 
 namespace pyram::registry {
 namespace {
-
-std::string megabytes(std::uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
-}
 
 bool has_room(int fd, std::uint64_t more) {
   struct statvfs status {};

@@ -1,7 +1,6 @@
 #include "registry/pull.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <optional>
 
 #include "image-builder/digest.h"
@@ -11,18 +10,13 @@
 #include "registry/download.h"
 #include "registry/registry.h"
 #include "registry/store.h"
+#include "support/amounts.h"
 #include "support/error.h"
 #include "support/image_reference.h"
 
 namespace pyram::registry {
 namespace fs = std::filesystem;
 namespace {
-
-std::string megabytes(std::uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
-}
 
 // Where an image goes, and where it is until it is whole.
 struct Place {

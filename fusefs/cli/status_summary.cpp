@@ -4,10 +4,10 @@
 #include <sys/sysmacros.h>
 
 #include <charconv>
-#include <cstdio>
 #include <map>
 #include <string_view>
 
+#include "support/amounts.h"
 #include "support/error.h"
 #include "support/io.h"
 #include "support/text.h"
@@ -40,12 +40,6 @@ class Answer {
  private:
   std::map<std::string_view, std::string_view> values_;
 };
-
-std::string megabytes(std::uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
-}
 
 // The two largest units: "2 h 5 min".
 std::string duration(std::uint64_t seconds) {

@@ -11,6 +11,7 @@
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
 #include "image-builder/output/weights.h"
+#include "support/amounts.h"
 #include "support/error.h"
 #include "support/image_layout.h"
 
@@ -19,12 +20,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using nlohmann::json;
-
-std::string megabytes(std::uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
-}
 
 std::string date(std::int64_t seconds) {
   const std::time_t time = seconds;
