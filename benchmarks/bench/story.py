@@ -5,10 +5,11 @@ from .results import number, rows
 
 
 class Figures:
-    """The middles of all suites' works."""
+    """The middles of all suites' works, and what benchmarks/serving has published."""
 
-    def __init__(self, suites):
-        self.suites = suites
+    def __init__(self, results):
+        self.suites = results["suites"]
+        self.serving = results.get("serving", {})
 
     def of(self, suite, work, contender):
         """Raises KeyError where that was not measured."""
@@ -72,8 +73,19 @@ def _programs(figures):
             f"included: the longest takes {ours} s instead of {theirs}.")
 
 
+def _serving(figures):
+    """Raises KeyError where that was not published."""
+    first, memory = figures.serving["first second"], figures.serving["memory"]
+    return (f"**A site is warm from its first request.** In the first second after its start `pyram_serve` "
+            f"answers {first['pyram_serve']:,.0f} requests of a Django page; gunicorn on the same PyPy answers "
+            f"{first['gunicorn']:,.0f}, and on CPython {first['CPython']:,.0f}. Two workers and all else take "
+            f"{memory['pyram_serve']:.0f} MB instead of {memory['gunicorn']:.0f} with gunicorn on PyPy; with CPython "
+            f"they take {memory['CPython']:.0f}. [The whole curve](serving.md#figures) was taken on "
+            f"{figures.serving['date']}.")
+
+
 _BETTER = [(_size, "size"), (_slow_disk, "slow-disk"), (_cold, "start-cold"), (_warm, "start-warm"),
-           (_memory, "memory"), (_programs, "programs")]
+           (_memory, "memory"), (_serving, None), (_programs, "programs")]
 
 
 def _short_scripts(figures):
@@ -121,7 +133,7 @@ def told(results, drawn, parts):
     lines = []
     for sentence, chart in parts:
         try:
-            lines += [sentence(Figures(results["suites"])), ""]
+            lines += [sentence(Figures(results)), ""]
         except (KeyError, ValueError):
             continue
         if chart in drawn:
