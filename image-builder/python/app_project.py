@@ -55,13 +55,16 @@ def load(application):
         fail("cannot serve %s: it is no callable" % application)
 
 
-def set_up_django(settings):
+def set_up_django(settings, static):
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
     try:
         import django
     except ImportError:
         fail("the project is one of Django's, which is not among its requirements; add Django to them")
+    from django.conf import settings as values
     try:
+        # Before anything of the project runs: a storage keeps the directory that it finds at its first use.
+        values.STATIC_ROOT = static
         django.setup()
     except (Exception, SystemExit) as error:
         fail("cannot set up Django with %s: %s (a variable that the settings need is given with --env "
@@ -85,7 +88,6 @@ def collect(directory):
     from django.core.management import call_command
     if "django.contrib.staticfiles" not in settings.INSTALLED_APPS or not settings.STATIC_URL:
         return None
-    settings.STATIC_ROOT = directory
     os.makedirs(directory)
     try:
         call_command("collectstatic", interactive=False, verbosity=0)
@@ -95,7 +97,7 @@ def collect(directory):
 
 
 def look_at_django(order, settings):
-    set_up_django(settings)
+    set_up_django(settings, order["static"])
     check_django()
     from django.conf import settings as values
     application = order["application"]
