@@ -184,7 +184,9 @@ def rehearse(asker, arbiter, options, requests, seconds, asgi):
         asker.order({"address": sockets[0].getsockname(), "requests": requests, "over": ["GET", path],
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})
         pyram_serve._warming = True
-        jit.warm_up()
+        # With lower thresholds a worker with threads, forked after it, waits for ever on a lock (PyPy 7.3.19).
+        if cfg.worker_class_str == "sync":
+            jit.warm_up()
         try:
             with less_said(log), django_guard.guarded(asgi):
                 run_worker(arbiter.app, cfg, log, asgi, path, sockets)
