@@ -296,7 +296,10 @@ plain, application = application, growing
     def test_a_worker_that_has_grown_makes_place(self):
         pids = self.grow(80 << 10, 2000)  # 160 MB in all: more than twice the limit of two workers.
         self.assertGreater(len(set(pids)), 3)
-        self.assertGreater(min(map(pids.count, set(pids) - set(pids[-20:]))), 100)
+        # None ends early. (The two that still serve may have answered few.)
+        ended = {pid for pid in pids if not os.path.exists("/proc/" + pid)}
+        self.assertGreater(len(ended), 1)
+        self.assertGreaterEqual(min(map(pids.count, ended)), 100)
         self.assertEqual(self.said().count("Booting worker"), 2)  # The first two; others come silently.
         self.assertNotIn("Autorestarting", self.said())
         self.stop()
