@@ -7,6 +7,8 @@ and a Django site is compiled piece by piece over half a minute of full load. He
 warm-up thresholds are lower too, since it asks for little else than what will be served.
 """
 
+import contextlib
+
 try:
     import pypyjit
 except ImportError:  # Another Python.
@@ -22,13 +24,14 @@ def serve():
         pypyjit.set_param(SERVING)
 
 
+@contextlib.contextmanager
 def warm_up():
-    """Those of a warm-up, until usual()."""
+    """Those of a warm-up, for as long as it takes."""
     if pypyjit:
         pypyjit.set_param(WARMING)
-
-
-def usual():
-    if pypyjit:
-        pypyjit.set_param(",".join("%s=%d" % (name, pypyjit.defaults[name])
-                                   for name in ("threshold", "function_threshold", "trace_eagerness")))
+    try:
+        yield
+    finally:
+        if pypyjit:
+            pypyjit.set_param(",".join("%s=%d" % (name, pypyjit.defaults[name])
+                                       for name in ("threshold", "function_threshold", "trace_eagerness")))

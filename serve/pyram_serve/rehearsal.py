@@ -184,14 +184,12 @@ def rehearse(asker, arbiter, options, requests, seconds, asgi):
         asker.order({"address": sockets[0].getsockname(), "requests": requests, "over": ["GET", path],
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})
         pyram_serve._warming = True
-        # With lower thresholds a worker with threads, forked after it, waits for ever on a lock (PyPy 7.3.19).
-        if cfg.worker_class_str == "sync":
-            jit.warm_up()
+        # After one with lower thresholds a worker with threads waits for ever on a lock (PyPy 7.3.19).
+        thresholds = jit.warm_up() if cfg.worker_class_str == "sync" else contextlib.nullcontext()
         try:
-            with less_said(log), django_guard.guarded(asgi):
+            with thresholds, less_said(log), django_guard.guarded(asgi):
                 run_worker(arbiter.app, cfg, log, asgi, path, sockets)
         finally:
-            jit.usual()
             pyram_serve._warming = False
             for listener in sockets:
                 if listener.sock is not None:
