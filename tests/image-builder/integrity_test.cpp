@@ -9,6 +9,7 @@
 #include "support/io.h"
 #include "tests/image-builder/scene.h"
 #include "tests/support/catch.h"
+#include "tests/support/image.h"
 
 namespace fs = std::filesystem;
 using namespace pyram::test;
@@ -49,14 +50,6 @@ std::string bare_image(const TemporaryDirectory& directory) {
   return image;
 }
 
-void flip(const fs::path& file, std::streamoff at) {
-  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
-  stream.seekg(at);
-  const char byte = static_cast<char>(stream.get() ^ 1);
-  stream.seekp(at);
-  stream.put(byte);
-}
-
 }  // namespace
 
 TEST_CASE("a built image has a Merkle tree, is signed by its key, and any changed byte is seen") {
@@ -95,10 +88,9 @@ TEST_CASE("a built image has a Merkle tree, is signed by its key, and any change
       pyram::run({{"fsverity", "digest", "--compact", (directory / "covered").native()}, {}, {}});
   CHECK("sha256:" + theirs.output.substr(0, 64) == digest);
 
-  const auto end = static_cast<std::streamoff>(fs::file_size(image));
-  const auto data_end = static_cast<std::streamoff>(covered);
-  for (const std::streamoff at : {std::streamoff{100}, data_end / 2, data_end - 1, data_end + 300,
-                                  data_end + 330, data_end + 4096, end - 5000}) {
+  const std::uint64_t end = fs::file_size(image);
+  for (const std::uint64_t at : {std::uint64_t{100}, covered / 2, covered - 1, covered + 300,
+                                 covered + 330, covered + 4096, end - 5000}) {
     INFO(at);
     flip(image, at);
     check_failure(pyram_image({"verify", image, "--key", keys.open}), ExitCode::kVerification, "");

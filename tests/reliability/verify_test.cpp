@@ -34,16 +34,6 @@ using namespace pyram::test;
 
 namespace {
 
-// Changes a bit of the file, in place; a second time, it is as it was.
-void flip(const fs::path& file, std::uint64_t position) {
-  const pyram::UniqueFd fd(::open(file.c_str(), O_RDWR | O_CLOEXEC));
-  REQUIRE(fd);
-  char byte = 0;
-  REQUIRE(::pread(fd.get(), &byte, 1, static_cast<off_t>(position)) == 1);
-  byte = static_cast<char>(byte ^ 0x10);
-  REQUIRE(::pwrite(fd.get(), &byte, 1, static_cast<off_t>(position)) == 1);
-}
-
 std::uint64_t squashfs_size(const fs::path& image) {
   return Image::open(image)->superblock().bytes_used;
 }

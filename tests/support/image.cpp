@@ -1,9 +1,13 @@
 #include "tests/support/image.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <random>
 
 #include "support/process.h"
+#include "support/unique_fd.h"
 #include "tests/support/catch.h"
 
 namespace pyram::test {
@@ -22,6 +26,15 @@ std::filesystem::path make_image(const std::filesystem::path& tree,
   INFO("mksquashfs says: " << outcome.errors);
   REQUIRE(outcome.status == 0);
   return image;
+}
+
+void flip(const std::filesystem::path& file, std::uint64_t position) {
+  const UniqueFd fd(::open(file.c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(fd);
+  char byte = 0;
+  REQUIRE(::pread(fd.get(), &byte, 1, static_cast<off_t>(position)) == 1);
+  byte = static_cast<char>(byte ^ 0x10);
+  REQUIRE(::pwrite(fd.get(), &byte, 1, static_cast<off_t>(position)) == 1);
 }
 
 std::string noise(std::size_t size, unsigned seed) {
