@@ -1,38 +1,21 @@
 #include "deploy/app_image.h"
 
-#include <sys/utsname.h>
-
-#include <algorithm>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "fusefs/image/image.h"
+#include "image-builder/elf/architecture.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output/manifest.h"
 #include "support/error.h"
+#include "support/time_text.h"
 
 namespace pyram::deploy {
 namespace fs = std::filesystem;
 namespace {
 
-std::string date(std::int64_t seconds) {
-  const std::time_t time = seconds;
-  std::tm parts{};
-  char text[32] = "?";
-  if (::gmtime_r(&time, &parts) != nullptr) {
-    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &parts);
-  }
-  return text;
-}
-
-std::string machine() {
-  utsname names{};
-  return ::uname(&names) == 0 ? static_cast<const char*>(names.machine) : "";
-}
-
 void check_machine(const fs::path& image, const std::string& platform) {
-  const std::string own = machine();
+  const std::string own(builder::own_architecture().machine);
   if (platform.ends_with("-" + own)) return;
   throw Error(ExitCode::kBadImage, "the image " + quote(image.native()) + " is for " +
                                        quote(platform) + ", and this machine is " + own +
@@ -64,7 +47,7 @@ AppImage describe_app_image(const fs::path& image) {
     const nlohmann::json& app = manifest.at("app");
     result.application = escape(app.at("application").get<std::string>());
     result.is_django = app.contains("settings");
-    result.built = date(manifest.at("time").get<std::int64_t>());
+    result.built = time_for_people(manifest.at("time").get<std::int64_t>());
     return result;
   });
 }

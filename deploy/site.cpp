@@ -75,23 +75,6 @@ void sync_directory(const fs::path& directory) {
   }
 }
 
-// Removes a file that did not get its name.
-class Unfinished {
- public:
-  explicit Unfinished(fs::path path) : path_(std::move(path)) { remove(); }
-  ~Unfinished() { remove(); }
-  Unfinished(const Unfinished&) = delete;
-  Unfinished& operator=(const Unfinished&) = delete;
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  void remove() const {
-    std::error_code ignored;
-    fs::remove(path_, ignored);
-  }
-  fs::path path_;
-};
-
 }  // namespace
 
 std::string version_of(const std::string& digest) {
@@ -144,7 +127,7 @@ Stored Site::store(const fs::path& image, const std::string& digest) const {
   // Another file under that name would be another image to the launcher, and lose its mount.
   if (is_whole(place, digest)) return {version, false};
   check_room(image, directory_);
-  const Unfinished copy(directory_ / (kUnfinished + version));
+  const builder::UnfinishedFile copy(directory_ / (kUnfinished + version));
   builder::copy_content(image, copy.path());
   if (!is_whole(copy.path(), digest)) {
     throw Error(ExitCode::kVerification, "the copy of " + quote(image.native()) + " in " +
@@ -162,7 +145,7 @@ void Site::set_link(const char* link, const std::string& version) const {
     fs::remove(place, ignored);
     return;
   }
-  const Unfinished next(directory_ / (std::string(kUnfinished) + link));
+  const builder::UnfinishedFile next(directory_ / (std::string(kUnfinished) + link));
   if (::symlink((version + std::string(kSuffix)).c_str(), next.path().c_str()) != 0 ||
       ::rename(next.path().c_str(), place.c_str()) != 0) {
     throw system_error(ExitCode::kCannotWrite, errno, "write the link " + quote(place.native()));

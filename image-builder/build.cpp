@@ -42,17 +42,23 @@ constexpr std::size_t kPhases = 8;  // Of a debian: source with packages; others
 
 constexpr std::string_view kDebian = "debian:";
 
+// PyPy for this machine, from the suite that is named, without further packages.
+DebianRequest debian_request(const BuildOptions& options) {
+  DebianRequest request;
+  request.suite = options.from.substr(kDebian.size());
+  request.mirror = options.mirror;
+  request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
+  return request;
+}
+
 SourceTree get_source(const BuildOptions& options, const Scratch& scratch, Progress& progress) {
   if (options.from.starts_with(kDebian)) {
-    DebianRequest request;
-    request.suite = options.from.substr(kDebian.size());
+    DebianRequest request = debian_request(options);
     // The machine's own shares the cache with builds that name none.
     if (options.architecture != own_architecture().debian) {
       request.architecture = options.architecture;
     }
-    request.mirror = options.mirror;
     request.packages = debian_packages(options.packages);
-    request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
     return fetch_debian(request, scratch.directory, progress);
   }
   if (!debian_packages(options.packages).empty()) {
@@ -183,15 +189,11 @@ Starter choose_compiler(const BuildOptions& options, const ImageTree& image, con
   if (image.architecture == &own_architecture() || !options.from.starts_with(kDebian)) {
     return image.starter;
   }
-  DebianRequest request;
-  request.suite = options.from.substr(kDebian.size());
-  request.mirror = options.mirror;
-  request.cache = options.cache.empty() ? fs::path() : options.cache / "debian";
   const fs::path work = scratch.directory / "compiler";
   fs::create_directory(work);
   Progress silent(1, true);
   try {
-    const Starter own = start_in_place(fetch_debian(request, work, silent));
+    const Starter own = start_in_place(fetch_debian(debian_request(options), work, silent));
     const InterpreterFacts facts = ask(own, work);
     const bool same = facts.pypy_version == image.facts.pypy_version &&
                       facts.python_version == image.facts.python_version &&

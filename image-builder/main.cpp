@@ -257,10 +257,7 @@ void add_verify(CLI::App& app, InfoOptions& options) {
   verify->add_option("--key", options.key,
                      "the Ed25519 public key (PEM) that has to have signed it");
   verify->callback([&options] {
-    const std::vector<std::filesystem::path> keys =
-        options.key.empty() ? std::vector<std::filesystem::path>{}
-                            : std::vector<std::filesystem::path>{options.key};
-    print(pyram::builder::verify_image(image(options), keys));
+    print(pyram::builder::verify_image(image(options), pyram::builder::keys_of(options.key)));
   });
   CLI::App* sign = app.add_subcommand("sign", "sign an image");
   sign->add_option("IMAGE", options.image, "an image: a file, or a name")->required();

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "support/error.h"
@@ -38,6 +39,10 @@ fs::path choose_work_dir(const fs::path& wanted, const fs::path& output) {
   }
   return output.parent_path();
 }
+
+UnfinishedFile::UnfinishedFile(fs::path path) : path_(std::move(path)) { ::unlink(path_.c_str()); }
+
+UnfinishedFile::~UnfinishedFile() { ::unlink(path_.c_str()); }
 
 void put_in_place(const fs::path& partial, const fs::path& output) {
   const UniqueFd fd(::open(partial.c_str(), O_RDONLY | O_CLOEXEC));

@@ -84,9 +84,7 @@ bool can_be_directory(std::string_view name) { return !name.empty() && name.fron
   for (const std::string& place : stored_places(*reference)) {
     if (auto image = open_image(place, false)) return *std::move(image);
   }
-  throw Error(ExitCode::kLauncherFailed,
-              "the image " + quote(name) + " is neither a file nor pulled; run pyram-image pull " +
-                  escape(name));
+  throw Error(ExitCode::kLauncherFailed, not_pulled(name));
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "registry/artifact.h"
 
-#include <sys/utsname.h>
-
 #include "image-builder/digest.h"
 #include "support/error.h"
 #include "support/image_reference.h"
@@ -126,15 +124,6 @@ Descriptor describe(std::string_view text, std::string media_type) {
   return {.media_type = std::move(media_type),
           .digest = "sha256:" + builder::sha256_of_text(text),
           .size = text.size()};
-}
-
-std::string own_architecture() {
-  utsname names{};
-  if (::uname(&names) != 0) return {};
-  const std::string_view machine = static_cast<const char*>(names.machine);
-  if (machine == "x86_64") return "amd64";
-  if (machine == "aarch64") return "arm64";
-  return std::string(machine);
 }
 
 }  // namespace pyram::registry

@@ -62,7 +62,4 @@ struct Artifact {
 // The descriptor of a text of that type.
 [[nodiscard]] Descriptor describe(std::string_view text, std::string media_type);
 
-// The processor that this program runs on, as OCI names it ("amd64", "arm64").
-[[nodiscard]] std::string own_architecture();
-
 }  // namespace pyram::registry

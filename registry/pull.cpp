@@ -1,9 +1,9 @@
 #include "registry/pull.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "image-builder/digest.h"
+#include "image-builder/elf/architecture.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/output_file.h"
 #include "image-builder/progress.h"
@@ -70,8 +70,9 @@ Found find_image(Registry& registry, const ImageReference& reference, const Pull
   const std::string wanted(reference.digest.empty() ? reference.tag : reference.digest);
   std::string text = get_manifest(registry, wanted, options.source);
   if (is_index(text, options.source)) {
-    const std::string architecture =
-        options.architecture.empty() ? own_architecture() : options.architecture;
+    const std::string architecture = options.architecture.empty()
+                                         ? std::string(builder::own_architecture().debian)
+                                         : options.architecture;
     const auto entries = parse_index(text, options.source);
     text = get_manifest(registry, choose_entry(entries, architecture, options.source).digest,
                         options.source);

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "registry/registry.h"
 #include "support/error.h"
 #include "support/image_layout.h"
+#include "support/time_text.h"
 #include "support/unique_fd.h"
 
 namespace pyram::registry {
@@ -26,16 +26,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uint64_t kLongestFile = std::uint64_t{64} << 20;  // Of what an image says of itself.
-
-std::string date(std::int64_t seconds) {
-  const std::time_t time = seconds;
-  std::tm parts{};
-  char text[32] = "";
-  if (::gmtime_r(&time, &parts) != nullptr) {
-    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  }
-  return text;
-}
 
 // As OCI calls it, from what the image's interpreter says ("linux-x86_64").
 std::string architecture_of(const std::string& platform) {
@@ -83,7 +73,7 @@ Facts look_at(const std::string& name) {
   try {
     const json contents = json::parse(*facts.contents);
     facts.architecture = architecture_of(contents.at("python").at("platform"));
-    facts.annotations["org.opencontainers.image.created"] = date(contents.at("time"));
+    facts.annotations["org.opencontainers.image.created"] = iso_time(contents.at("time"), "");
   } catch (const json::exception&) {
     throw Error(ExitCode::kBadImage, "cannot push " + quote(name) + ": its " +
                                          quote(layout::kManifest) +

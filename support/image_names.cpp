@@ -66,15 +66,17 @@ bool is_image_file(std::string_view wanted) {
   return wanted.find('/') != std::string_view::npos || wanted.ends_with(kImageSuffix);
 }
 
-std::optional<std::string> users_images() {
+std::optional<std::string> users_data(std::string_view below) {
   if (const char* const data = absolute_variable("XDG_DATA_HOME")) {
-    return std::string(data) + kInData;
+    return std::string(data).append(below);
   }
   if (const char* const home = absolute_variable("HOME")) {
-    return std::string(home) + "/.local/share" + kInData;
+    return std::string(home).append("/.local/share").append(below);
   }
   return std::nullopt;
 }
+
+std::optional<std::string> users_images() { return users_data(kInData); }
 
 std::vector<std::string> image_directories(const std::vector<std::string>& programs) {
   std::vector<std::string> directories;
@@ -157,9 +159,7 @@ std::optional<std::string> build_tree_image(const std::string& program_directory
   if (is_image_file(wanted) || wanted.empty()) {
     if (!parse_image_reference(wanted) || ::access(file.c_str(), F_OK) == 0) return file;
     if (auto pulled = pulled_image(wanted)) return *std::move(pulled);
-    throw Error(ExitCode::kBadImage, "the image " + quote(wanted) +
-                                         " is neither a file nor pulled; run pyram-image pull " +
-                                         escape(wanted));
+    throw Error(ExitCode::kBadImage, not_pulled(wanted));
   }
   // A directory of the same name is no image: /run/pyram has one for each.
   if (::stat(file.c_str(), &status) == 0 && !S_ISDIR(status.st_mode)) return file;

@@ -18,7 +18,11 @@ inline constexpr char kPackagedImages[] = "/usr/share/pyram/images";
 // in .sqfs. Everything else is a name.
 [[nodiscard]] bool is_image_file(std::string_view wanted);
 
-// The user's own image directory, below $XDG_DATA_HOME or ~/.local/share; nothing without a home.
+// `below` ("/pyram/...") in the user's directory for data, $XDG_DATA_HOME or ~/.local/share;
+// nothing without a home.
+[[nodiscard]] std::optional<std::string> users_data(std::string_view below);
+
+// The user's own image directory.
 [[nodiscard]] std::optional<std::string> users_images();
 
 // The image directories, first one first: the user's, those beside `programs` (directories of

@@ -1,7 +1,9 @@
 #include "support/image_reference.h"
 
 #include <algorithm>
-#include <cstdlib>
+
+#include "support/error.h"
+#include "support/image_names.h"
 
 namespace pyram {
 namespace {
@@ -97,16 +99,7 @@ std::optional<ImageReference> parse_image_reference(std::string_view text) {
   return result;
 }
 
-std::optional<std::string> user_store() {
-  // Only absolute values: the specification of these variables says to ignore others.
-  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') {
-    return std::string(data) + "/pyram/store";
-  }
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
-    return std::string(home) + "/.local/share/pyram/store";
-  }
-  return std::nullopt;
-}
+std::optional<std::string> user_store() { return users_data("/pyram/store"); }
 
 std::string name_in_store(const ImageReference& reference) {
   std::string name = "names/";
@@ -121,6 +114,11 @@ std::vector<std::string> stored_places(const ImageReference& reference) {
   if (const auto own = user_store()) places.push_back(*own + '/' + name_in_store(reference));
   places.push_back(std::string(kSystemStore) + '/' + name_in_store(reference));
   return places;
+}
+
+std::string not_pulled(std::string_view reference) {
+  return "the image " + quote(reference) + " is neither a file nor pulled; run pyram-image pull " +
+         escape(reference);
 }
 
 }  // namespace pyram

@@ -37,4 +37,7 @@ inline constexpr char kSystemStore[] = "/var/lib/pyram/store";
 // The name's place in a store.
 [[nodiscard]] std::string name_in_store(const ImageReference& reference);
 
+// What to tell of a reference whose image is in none of these places.
+[[nodiscard]] std::string not_pulled(std::string_view reference);
+
 }  // namespace pyram

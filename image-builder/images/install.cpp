@@ -48,26 +48,14 @@ fs::path target_directory(const InstallOptions& options) {
 // That it can be mounted, and is what was made where it has a Merkle tree.
 void check_image(const fs::path& image, const fs::path& key) {
   const auto opened = Image::open(image);
-  if (!key.empty() || read_trailer(image)) {
-    const std::vector<fs::path> keys = key.empty() ? std::vector<fs::path>{} : std::vector{key};
-    static_cast<void>(verify_image(image, keys));
-  }
+  if (!key.empty() || read_trailer(image)) static_cast<void>(verify_image(image, keys_of(key)));
 }
 
-// A new file beside the target that goes unless it was renamed.
-class Partial {
- public:
-  explicit Partial(const fs::path& target)
-      : path_(target.parent_path() /
-              ("." + target.filename().native() + "-" + std::to_string(::getpid()))) {}
-  ~Partial() { ::unlink(path_.c_str()); }
-  Partial(const Partial&) = delete;
-  Partial& operator=(const Partial&) = delete;
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
+// A name for a new file beside the target.
+fs::path partial_name(const fs::path& target) {
+  return target.parent_path() /
+         ("." + target.filename().native() + "-" + std::to_string(::getpid()));
+}
 
 void make_directory(const fs::path& directory) {
   std::error_code error;
@@ -117,7 +105,7 @@ std::string install_image(const InstallOptions& options) {
   check_output(target);
   const std::vector<fs::path> mounts = mounts_of(target);
   {
-    const Partial partial(target);
+    const UnfinishedFile partial(partial_name(target));
     copy_content(image, partial.path());
     // Of what was checked before, another process may have made something else meanwhile.
     check_image(partial.path(), options.key);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -14,22 +13,13 @@
 #include "support/amounts.h"
 #include "support/error.h"
 #include "support/image_layout.h"
+#include "support/time_text.h"
 
 namespace pyram::builder {
 namespace fs = std::filesystem;
 namespace {
 
 using nlohmann::json;
-
-std::string date(std::int64_t seconds) {
-  const std::time_t time = seconds;
-  std::tm parts{};
-  char text[32] = "?";
-  if (::gmtime_r(&time, &parts) != nullptr) {
-    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M UTC", &parts);
-  }
-  return text;
-}
 
 std::string joined(const json& texts) {
   std::string result;
@@ -73,7 +63,7 @@ std::string as_text(const std::string& image, const json& untrusted) {
                                       : "")
        << "\n"
        << "  source      " << manifest.at("source").get<std::string>() << ", "
-       << date(manifest.at("time")) << "\n"
+       << time_for_people(manifest.at("time")) << "\n"
        << "  modules     " << manifest.at("modules_compiled") << " compiled\n"
        << "  made by     pyram-image " << manifest.at("pyram").get<std::string>() << "\n";
   text << "  parts                        in the image      unpacked   files\n";

@@ -253,6 +253,11 @@ std::vector<fs::path> trusted_keys(const fs::path& directory) {
   return keys;
 }
 
+std::vector<fs::path> keys_of(const fs::path& key) {
+  if (key.empty()) return {};
+  return {key};
+}
+
 std::string verify_image(const fs::path& image, const std::vector<fs::path>& keys) {
   std::vector<Key> known;
   known.reserve(keys.size());

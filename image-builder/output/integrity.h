@@ -31,6 +31,9 @@ inline constexpr char kTrustedKeys[] = "/etc/pyram/trust.d";
 [[nodiscard]] std::vector<std::filesystem::path> trusted_keys(
     const std::filesystem::path& directory);
 
+// For verify_image(), of a command line on which a key may be named.
+[[nodiscard]] std::vector<std::filesystem::path> keys_of(const std::filesystem::path& key);
+
 // `pyram-image verify`: checks every byte and, where there are `keys` (Ed25519 public keys in PEM),
 // that one of them signed it. Returns what to tell the person. Throws Error: kVerification where
 // anything differs, is unsigned or has no tree; kUsage for a key that is none.

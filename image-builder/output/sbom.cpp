@@ -2,7 +2,6 @@
 
 #include <cctype>
 #include <cstdint>
-#include <ctime>
 #include <map>
 #include <span>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "fusefs/image/sha256.h"
 #include "image-builder/digest.h"
+#include "support/time_text.h"
 
 namespace pyram::builder {
 namespace {
@@ -50,16 +50,6 @@ std::string percent_encoded(std::string_view text) {
     }
   }
   return result;
-}
-
-std::string iso_time(std::int64_t seconds) {
-  const std::time_t time = seconds;
-  std::tm parts{};
-  char text[32] = "1970-01-01T00:00:00Z";
-  if (::gmtime_r(&time, &parts) != nullptr) {
-    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  }
-  return text;
 }
 
 // In the form of a UUID, from what the document is of.
@@ -117,7 +107,7 @@ json make_sbom(const json& manifest) {
       {"name", "pyram-image-" + unique},
       {"documentNamespace", "https://spdx.org/spdxdocs/pyram-image-" + unique},
       {"creationInfo",
-       {{"created", iso_time(manifest.at("time"))},
+       {{"created", iso_time(manifest.at("time"), "1970-01-01T00:00:00Z")},
         {"creators", {"Tool: pyram-image-" + manifest.at("pyram").get<std::string>()}}}}};
   json packages = json::array();
   json relations = json::array();

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "deploy/app_image.h"
@@ -57,14 +56,6 @@ fs::path app_image(const TemporaryDirectory& directory, const std::string& name,
   fs::path image = make_image(tree, directory / (name + ".sqfs"));
   (void)pyram::builder::seal(image, {});
   return image;
-}
-
-void flip(const fs::path& file, std::streamoff at) {
-  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
-  stream.seekg(at);
-  const char byte = static_cast<char>(stream.get() ^ 1);
-  stream.seekp(at);
-  stream.put(byte);
 }
 
 // The error that `work` ends with: its code, and one line that has `words`.
