@@ -30,6 +30,7 @@ PYRAM_EMBED(compile, PYRAM_BUILDER_SOURCE "/python/compile_modules.py");
 PYRAM_EMBED(index, PYRAM_BUILDER_SOURCE "/python/index_modules.py");
 PYRAM_EMBED(startup, PYRAM_BUILDER_SOURCE "/python/image_startup.py");
 PYRAM_EMBED(certificate_stores, PYRAM_BUILDER_SOURCE "/python/certificate_stores.py");
+PYRAM_EMBED(queue_module, PYRAM_BUILDER_SOURCE "/python/_queue.py");
 PYRAM_EMBED(certifi_where, PYRAM_BUILDER_SOURCE "/python/certifi_where.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
 PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
@@ -48,7 +49,6 @@ PYRAM_EMBED(serve_keeper, PYRAM_SERVE_SOURCE "/keeper.py");
 PYRAM_EMBED(serve_machine, PYRAM_SERVE_SOURCE "/machine.py");
 PYRAM_EMBED(serve_options, PYRAM_SERVE_SOURCE "/options.py");
 PYRAM_EMBED(serve_rehearsal, PYRAM_SERVE_SOURCE "/rehearsal.py");
-PYRAM_EMBED(serve_signal_queue, PYRAM_SERVE_SOURCE "/signal_queue.py");
 PYRAM_EMBED(serve_training, PYRAM_SERVE_SOURCE "/training.py");
 PYRAM_EMBED(serve_urls, PYRAM_SERVE_SOURCE "/urls.py");
 PYRAM_EMBED(serve_worker_memory, PYRAM_SERVE_SOURCE "/worker_memory.py");
@@ -121,8 +121,6 @@ std::vector<std::pair<std::string, std::string_view>> serving_modules() {
       {"machine.py", between(pyram_embedded_serve_machine, pyram_embedded_serve_machine_end)},
       {"options.py", between(pyram_embedded_serve_options, pyram_embedded_serve_options_end)},
       {"rehearsal.py", between(pyram_embedded_serve_rehearsal, pyram_embedded_serve_rehearsal_end)},
-      {"signal_queue.py",
-       between(pyram_embedded_serve_signal_queue, pyram_embedded_serve_signal_queue_end)},
       {"training.py", between(pyram_embedded_serve_training, pyram_embedded_serve_training_end)},
       {"urls.py", between(pyram_embedded_serve_urls, pyram_embedded_serve_urls_end)},
       {"worker_memory.py",
@@ -145,6 +143,10 @@ std::string_view startup_program() {
 
 std::string_view certificate_stores() {
   return between(pyram_embedded_certificate_stores, pyram_embedded_certificate_stores_end);
+}
+
+std::string_view queue_module() {
+  return between(pyram_embedded_queue_module, pyram_embedded_queue_module_end);
 }
 
 std::string_view certifi_where() {

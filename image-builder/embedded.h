@@ -47,4 +47,7 @@ namespace pyram::builder {
 [[nodiscard]] std::string_view certificate_stores();
 [[nodiscard]] std::string_view certifi_where();
 
+// The module _queue, which PyPy lacks.
+[[nodiscard]] std::string_view queue_module();
+
 }  // namespace pyram::builder

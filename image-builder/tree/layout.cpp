@@ -270,6 +270,11 @@ void adapt_standard_library(const ImageTree& image) {
         "def _ensurepip_is_disabled_in_debian_for_system():\n"
         "    pass\n");
   }
+  // The queue module takes it where it is there. A built-in one comes first.
+  const fs::path queue = stdlib / "_queue.py";
+  if (!fs::exists(queue) || read_file(queue).starts_with("# Pyram: ")) {
+    write_file(queue, queue_module());
+  }
   if (fs::exists(stdlib / "venv/__init__.py")) append(stdlib / "venv/__init__.py", kVenvAddition);
 }
 

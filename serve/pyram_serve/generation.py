@@ -7,11 +7,10 @@ the warm-up's results, and that all workers are ready.
 import inspect
 import json
 import os
-import queue
 import socket
 import sys
 
-from . import image, jit, machine, rehearsal, signal_queue, urls, worker_memory
+from . import image, jit, machine, rehearsal, urls, worker_memory
 
 
 class Channel:
@@ -126,8 +125,6 @@ def make_classes(named=None):
             self.keeper = keeper
             self.before_fork = before_fork
             super().__init__(app)
-            if isinstance(self.SIG_QUEUE, queue.SimpleQueue):
-                self.SIG_QUEUE = signal_queue.SignalQueue()
 
         def spawn_worker(self):
             if self.worker_age == self.num_workers:  # From now on they are others' successors.

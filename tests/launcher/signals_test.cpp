@@ -94,6 +94,60 @@ TEST_CASE("where SIGCHLD is ignored, the doctor finds the same as elsewhere") {
   CHECK(std::filesystem::is_empty(scene.runtime(Who::kSelf)));
 }
 
+TEST_CASE("a signal handler may put into the queue that the program waits at") {
+  const Scene scene;
+  // With PyPy's own SimpleQueue, the handler waits for ever for a lock that get() holds.
+  const Outcome outcome = scene.start(Who::kSelf, {"-c", R"(
+import faulthandler, itertools, queue, signal
+faulthandler.dump_traceback_later(60, exit=True)
+signals, numbers = queue.SimpleQueue(), itertools.count()
+signal.signal(signal.SIGALRM, lambda *_: signals.put(next(numbers)))
+signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+got = []
+while len(got) < 2000:
+    try:
+        got.append(signals.get(timeout=1.0))
+    except queue.Empty:
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(set(got)))
+)"});
+  INFO(outcome.errors);
+  CHECK(outcome.output == "2000\n");
+}
+
+TEST_CASE("threads that wait at a queue get each item once, and none is left asleep") {
+  const Scene scene;
+  const Outcome outcome = scene.start(Who::kSelf, {"-c", R"(
+import faulthandler, queue, threading
+faulthandler.dump_traceback_later(120, exit=True)
+given, taken = queue.SimpleQueue(), queue.SimpleQueue()
+def take(timeout):
+    while True:
+        try:
+            item = given.get(timeout=timeout)
+        except queue.Empty:
+            continue
+        if item is None:
+            break
+        taken.put(item)
+threads = [threading.Thread(target=take, args=(timeout,)) for timeout in (None, None, 0.0001, 0)]
+for thread in threads:
+    thread.start()
+for number in range(5000):
+    given.put(number)
+    if number % 3 == 0:
+        taken.put(taken.get())
+for thread in threads:
+    given.put(None)
+for thread in threads:
+    thread.join()
+print(sorted(taken.get(False) for _ in range(5000)) == list(range(5000)), taken.empty(), given.empty())
+)"});
+  INFO(outcome.errors);
+  CHECK(outcome.output == "True True True\n");
+}
+
 TEST_CASE("the doctor reports once, also where a trial fails in its child") {
   if (!running_as_root())
     PYRAM_SKIP("only root has a working directory that a namespace takes away");

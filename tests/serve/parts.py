@@ -1,13 +1,10 @@
 """Parts of pyram_serve that need no server."""
 
-import itertools
 import os
-import queue
-import signal
 import tempfile
 import unittest
 
-from pyram_serve import client, machine, options, signal_queue, urls
+from pyram_serve import client, machine, options, urls
 
 
 class Options(unittest.TestCase):
@@ -19,32 +16,6 @@ class Options(unittest.TestCase):
         for words in (["--warm-up", "soon"], ["--warm-up", "-1"], ["--warm-up-urls"], ["--static", "/x"]):
             with self.assertRaisesRegex(options.Wrong, words[0]):
                 options.parse(words)
-
-
-class SignalQueue(unittest.TestCase):
-    def test_signals_during_get(self):
-        # With queue.SimpleQueue PyPy hangs here at once.
-        signals = signal_queue.SignalQueue()
-        numbers = itertools.count()
-        before = signal.signal(signal.SIGALRM, lambda *_: signals.put_nowait(next(numbers)))
-        signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
-        try:
-            got = []
-            while len(got) < 2000:
-                try:
-                    got.append(signals.get(block=True, timeout=1.0))
-                except queue.Empty:
-                    pass
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        # Each once. Handlers may interrupt each other, so their order is not looked at.
-        self.assertEqual(len(set(got)), 2000)
-
-    def test_empty(self):
-        signals = signal_queue.SignalQueue()
-        for get in (signals.get_nowait, lambda: signals.get(block=False), lambda: signals.get(timeout=0.01)):
-            self.assertRaises(queue.Empty, get)
 
 
 class Urls(unittest.TestCase):
