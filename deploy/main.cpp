@@ -54,7 +54,7 @@ void become(const std::vector<std::string>& command) {
 CLI::App* add_command(CLI::App& app, const char* name, const char* description, Options& options,
                       const std::function<void(const Site&)>& work) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->add_option("SITE", options.site, "the site's name")->required();
+  command->add_option("SITE", options.site, "name of the site")->required();
   command->callback([&options, work] {
     require_root();
     work(Site(options.site));
@@ -65,11 +65,10 @@ CLI::App* add_command(CLI::App& app, const char* name, const char* description, 
 void add_put(CLI::App& app, const char* name, const char* description, Options& options,
              void (*work)(const pyram::deploy::PutOptions&)) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->add_option("SITE", options.put.site, "the site's name")->required();
-  command->add_option("IMAGE", options.put.image, "an image that `pyram-image app` made")
-      ->required();
+  command->add_option("SITE", options.put.site, "name of the site")->required();
+  command->add_option("IMAGE", options.put.image, "image made by `pyram-image app`")->required();
   command->add_flag("--migrate", options.put.migrate,
-                    "migrate the database first, by Django's command, out of the new image");
+                    "first run Django's `migrate` from the new image");
   command->callback([&options, work] {
     require_root();
     work(options.put);
@@ -77,25 +76,25 @@ void add_put(CLI::App& app, const char* name, const char* description, Options& 
 }
 
 void add_changes(CLI::App& app, Options& options) {
-  add_put(app, "install", "have a new site served", options, pyram::deploy::install);
-  add_put(app, "upgrade", "have a site serve another image, without a failed request", options,
+  add_put(app, "install", "start a new site", options, pyram::deploy::install);
+  add_put(app, "upgrade", "switch a site to another image, without failed requests", options,
           pyram::deploy::upgrade);
-  add_command(app, "rollback", "have a site serve the image before this one", options,
+  add_command(app, "rollback", "switch a site back to its previous image", options,
               pyram::deploy::roll_back);
-  add_command(app, "reload", "load the current image anew, without a failed request", options,
+  add_command(app, "reload", "restart a site's processes, without failed requests", options,
               pyram::deploy::reload_current);
   CLI::App* remove = add_command(
-      app, "remove", "stop a site and remove its images", options,
+      app, "remove", "stop a site and delete its images", options,
       [&options](const Site& site) { pyram::deploy::remove_site(site, options.purge); });
-  remove->add_flag("--purge", options.purge, "its variables and what it has written, too");
-  add_command(app, "mount", "mount the current image, as the site's unit does before it starts",
+  remove->add_flag("--purge", options.purge, "also delete its variables and its data");
+  add_command(app, "mount", "mount the current image (the site's unit does this before it starts)",
               options, pyram::deploy::mount_current);
 }
 
 void add_manage(CLI::App& app, Options& options) {
-  CLI::App* command =
-      app.add_subcommand("manage", "run a command of Django's manage.py as the site does");
-  command->add_option("SITE", options.site, "the site's name")->required();
+  CLI::App* command = app.add_subcommand(
+      "manage", "run a command of Django's manage.py with the site's user and variables");
+  command->add_option("SITE", options.site, "name of the site")->required();
   // What follows is Django's, with all of its options.
   command->prefix_command();
   command->callback([&options, command] {
@@ -110,17 +109,18 @@ void add_manage(CLI::App& app, Options& options) {
 }
 
 void add_views(CLI::App& app, Options& options) {
-  CLI::App* status = app.add_subcommand("status", "show what is served");
-  status->add_option("SITE", options.site, "the site's name; otherwise all");
+  CLI::App* status =
+      app.add_subcommand("status", "show which images the sites serve, and their state");
+  status->add_option("SITE", options.site, "name of the site; default: all sites");
   status->callback([&options] {
     pyram::deploy::require_systemd();
     print(options.site.empty() ? pyram::deploy::status_of_all()
                                : pyram::deploy::status_of(Site(options.site)));
   });
-  CLI::App* logs = app.add_subcommand("logs", "show what a site has said");
-  logs->add_option("SITE", options.site, "the site's name")->required();
-  logs->add_flag("-f,--follow", options.follow, "and what it will say");
-  logs->add_option("-n,--lines", options.lines, "the last lines only: so many");
+  CLI::App* logs = app.add_subcommand("logs", "show the log of a site");
+  logs->add_option("SITE", options.site, "name of the site")->required();
+  logs->add_flag("-f,--follow", options.follow, "continue with new lines");
+  logs->add_option("-n,--lines", options.lines, "only the last N lines");
   logs->callback([&options] {
     std::vector<std::string> more;
     if (options.follow) more.emplace_back("--follow");
@@ -136,7 +136,9 @@ int main(int argc, char** argv) {
   pyram::ensure_standard_descriptors();
   ::umask(022);
   try {
-    CLI::App app{"Puts images of apps into service: upgraded warm, and back by itself."};
+    CLI::App app{
+        "Serves images of applications by systemd: upgrades without failed requests, and "
+        "rollbacks."};
     app.set_version_flag("--version", "pyram-app " PYRAM_VERSION);
     app.require_subcommand(1);
     Options options;

@@ -105,63 +105,64 @@ void take_settings(const CLI::App& command, const pyram::builder::ProjectFile& p
 // What decides how packages are found, for `build` and `app`.
 void add_packages(CLI::App* command, pyram::builder::BuildOptions& options) {
   command->add_option("--with", options.packages.names,
-                      "a package to add: NAME or NAME==VERSION, by pip, or debian:NAME, a package "
-                      "of the debian: source (more than once: several)");
-  command->add_option("--wheel", options.packages.wheels, "a wheel to add, with what it needs");
+                      "package to add: NAME or NAME==VERSION from pip's index, or debian:NAME from "
+                      "the debian: source (may be repeated)");
+  command->add_option("--wheel", options.packages.wheels, "wheel to add, with its dependencies");
   command->add_option("-r,--requirement", options.packages.requirements,
-                      "a requirements file, as pip takes it; its hashes are checked");
+                      "requirements file, as for pip; its hashes are checked");
   command->add_option("--index-url", options.packages.index_url, "pip's package index");
   command->add_flag("--no-index", options.packages.no_index,
-                    "have pip look in the places of --find-links only");
+                    "let pip use only --find-links, no index");
   command->add_option("--find-links", options.packages.find_links,
-                      "a directory or page with packages for pip");
+                      "directory or page with packages for pip");
   command
       ->add_option("--mirror", options.mirror,
-                   "Debian mirror; otherwise the machine's own, or deb.debian.org")
+                   "Debian mirror; default: the machine's own, or deb.debian.org")
       ->envname("PYRAM_DEBIAN_MIRROR");
-  command->add_option("--cache-dir", options.cache, "where downloaded packages are kept")
+  command->add_option("--cache-dir", options.cache, "directory for downloaded packages")
       ->capture_default_str();
   command->add_option("--work-dir", options.work_dir,
-                      "where intermediate files go; otherwise $TMPDIR, or beside the output");
-  command->add_option("--sign", options.key, "an Ed25519 private key (PEM) to sign the image with");
+                      "directory for temporary files; default: $TMPDIR, or the output's directory");
+  command->add_option("--sign", options.key, "Ed25519 private key (PEM) that signs the image");
   command->add_flag("-q,--quiet", options.quiet, "print errors only");
 }
 
 void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) {
   CLI::App* command = app.add_subcommand(
-      "build", "make an image; pyram.toml or [tool.pyram] here says what the options don't");
-  command->add_option("-o,--output", options.output, "the image to write");
+      "build", "build an image; options not given come from pyram.toml or [tool.pyram] here");
+  command->add_option("-o,--output", options.output, "image to write");
   add_packages(command, options);
   command
       ->add_option("--from", options.from,
-                   "what to make it of: debian:SUITE, tar:FILE (a portable build of PyPy) or "
+                   "source of PyPy: debian:SUITE, tar:FILE (a portable build of PyPy) or "
                    "dir:PATH (an installed PyPy)")
       ->capture_default_str();
   command->add_option("--arch", options.architecture,
-                      "the architecture that the image is for, amd64 or arm64; otherwise this "
-                      "machine's (another one's programs run by qemu-user)");
-  command->add_option("--keep", options.keep, "a pattern of files that no rule may remove");
-  command->add_option("--strip", options.strip, "a pattern of more files to leave out");
+                      "architecture of the image, amd64 or arm64; default: this machine's "
+                      "(qemu-user runs the programs of another one)");
+  command->add_option("--keep", options.keep, "pattern of files that no rule may remove");
+  command->add_option("--strip", options.strip, "pattern of more files to leave out");
   command->add_option("--rules", options.rules,
-                      "a file with more rules (see docs/image-building.md)");
-  command->add_option("--block-size", options.squash.block_size, "of the SquashFS, in bytes")
+                      "file with more rules (see docs/image-building.md)");
+  command
+      ->add_option("--block-size", options.squash.block_size,
+                   "block size of the SquashFS, in bytes")
       ->check(is_block_size)
       ->capture_default_str();
   command->add_option("--level", options.squash.level, "compression level of zstd")
       ->check(is_level)
       ->capture_default_str();
-  command->add_flag(
-      "!--no-elf-packing", options.pack_elf,
-      "leave the shared libraries as they are: addresses, relocations, tables, order");
+  command->add_flag("!--no-elf-packing", options.pack_elf,
+                    "don't change the shared libraries: addresses, relocations, tables, order");
   command->add_flag("--relocatable", options.relocatable,
-                    "give no library an address of its own: each start then relocates the "
-                    "interpreter, at an address that nobody knows before");
-  command->add_flag(
-      "--columns", options.columns,
-      "keep the columns in the bytecode (carets in tracebacks of the image's modules)");
+                    "give no library a fixed address: each start then relocates the "
+                    "interpreter, at an unpredictable address");
+  command->add_flag("--columns", options.columns,
+                    "keep columns in the bytecode (carets in tracebacks of the image's modules)");
   command->add_option("--train", options.trainings,
-                      "a script that the image is to start fast (more than once: several)");
-  command->add_flag("!--no-train", options.train, "make no hot list");
+                      "script whose start the image is optimised for (may be repeated)");
+  command->add_flag("!--no-train", options.train,
+                    "make no hot list (the files that starts read first)");
   command->callback([command, &options, &code] {
     if (const auto project = project_file(".", options.quiet)) {
       take_settings(*command, *project, options);
@@ -177,26 +178,29 @@ void add_build(CLI::App& app, pyram::builder::BuildOptions& options, int& code) 
 
 void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
   CLI::App* command =
-      app.add_subcommand("app", "make an image of a project, with all that it needs to be served");
+      app.add_subcommand("app", "make an image of a project, with everything that serves it");
   options.project = ".";
-  command->add_option("PROJECT", options.project, "the project's directory")->capture_default_str();
-  command->add_option("-o,--output", options.build.output, "the image to write");
+  command->add_option("PROJECT", options.project, "directory of the project")
+      ->capture_default_str();
+  command->add_option("-o,--output", options.build.output, "image to write");
   command->add_option(
       "--app", options.application,
-      "the WSGI or ASGI application, MODULE:CALLABLE; otherwise that of Django's settings");
-  command->add_option("--script", options.script,
-                      "a program in the project, which the image runs; nothing is served then");
+      "WSGI or ASGI application, MODULE:CALLABLE; default: that of Django's settings");
+  command->add_option(
+      "--script", options.script,
+      "script of the project that the image runs, instead of serving an application");
   command->add_option("--settings", options.settings,
-                      "Django's settings module; otherwise the one that manage.py names");
+                      "Django's settings module; default: the one that manage.py names");
   command->add_option("--env", options.environment,
-                      "NAME=VALUE for the project while it is looked at; not put into the image");
+                      "NAME=VALUE for the project during the build; not put into the image");
   command->add_option(
       "--urls", options.urls,
-      "a list of paths or an access log: what the training and the warm-up ask for");
-  command->add_option("--keep", options.keep, "a pattern of files that no rule may leave out");
-  command->add_option("--rules", options.rules, "a file with more rules (see docs/serving.md)");
-  command->add_flag("--list", options.list, "only list what would be left out, with the rules");
-  command->add_option("--from", options.build.from, "what to make PyPy of, as `build` takes it")
+      "list of paths or an access log: the requests of the training and the warm-up");
+  command->add_option("--keep", options.keep, "pattern of files that no rule may leave out");
+  command->add_option("--rules", options.rules, "file with more rules (see docs/serving.md)");
+  command->add_flag("--list", options.list,
+                    "only list the files that would be left out, with the rules");
+  command->add_option("--from", options.build.from, "source of PyPy, as for `build`")
       ->capture_default_str();
   command->add_option("--level", options.build.squash.level, "compression level of zstd")
       ->check(is_level)
@@ -219,11 +223,10 @@ void add_app(CLI::App& app, pyram::builder::AppOptions& options, int& code) {
 
 void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) {
   CLI::App* command =
-      app.add_subcommand("train", "make an image anew, laid out for how a script starts");
-  command->add_option("IMAGE", options.image, "the image: a file, or a name")->required();
-  command->add_option("-o,--output", options.output, "the new image to write")->required();
-  command->add_option("SCRIPT", options.program, "the script and its arguments, after --")
-      ->required();
+      app.add_subcommand("train", "make a new image, laid out for the start of a script");
+  command->add_option("IMAGE", options.image, "image: a file or a name")->required();
+  command->add_option("-o,--output", options.output, "new image to write")->required();
+  command->add_option("SCRIPT", options.program, "script and its arguments, after --")->required();
   command->add_option("--level", options.level, "compression level of zstd")
       ->check(is_level)
       ->capture_default_str();
@@ -234,9 +237,9 @@ void add_train(CLI::App& app, pyram::builder::TrainOptions& options, int& code) 
 }
 
 void add_info(CLI::App& app, InfoOptions& options) {
-  CLI::App* info = app.add_subcommand("info", "show what an image holds");
-  info->add_option("IMAGE", options.image, "the image: a file, or a name")->required();
-  info->add_flag("--json", options.json, "for programs: the manifest and the file's own facts");
+  CLI::App* info = app.add_subcommand("info", "show what an image contains");
+  info->add_option("IMAGE", options.image, "image: a file or a name")->required();
+  info->add_flag("--json", options.json, "as JSON: the manifest, and facts about the file");
   info->callback([&options] {
     const std::string text = pyram::builder::describe_image(image(options), options.json);
     print(options.json ? text : pyram::builder::fit(text, terminal_width()));
@@ -251,27 +254,25 @@ void add_info(CLI::App& app, InfoOptions& options) {
 }
 
 void add_verify(CLI::App& app, InfoOptions& options) {
-  CLI::App* verify =
-      app.add_subcommand("verify", "check every byte of an image, and who signed it");
-  verify->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
-  verify->add_option("--key", options.key,
-                     "the Ed25519 public key (PEM) that has to have signed it");
+  CLI::App* verify = app.add_subcommand("verify", "check an image's integrity and signature");
+  verify->add_option("IMAGE", options.image, "image: a file or a name")->required();
+  verify->add_option("--key", options.key, "require a signature of this Ed25519 public key (PEM)");
   verify->callback([&options] {
     print(pyram::builder::verify_image(image(options), pyram::builder::keys_of(options.key)));
   });
   CLI::App* sign = app.add_subcommand("sign", "sign an image");
-  sign->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
+  sign->add_option("IMAGE", options.image, "image: a file or a name")->required();
   sign->add_option("--key", options.key, "an Ed25519 private key (PEM)")->required();
   sign->callback([&options] { print(pyram::builder::sign_image(image(options), options.key)); });
 }
 
 void add_bundle(CLI::App& app, pyram::builder::BundleOptions& options, int& code) {
   CLI::App* command =
-      app.add_subcommand("bundle", "make one executable of an image and what runs it");
-  command->add_option("IMAGE", options.image, "an image: a file, or a name")->required();
-  command->add_option("-o,--output", options.output, "the executable to write")->required();
+      app.add_subcommand("bundle", "make one executable of an image and the programs that run it");
+  command->add_option("IMAGE", options.image, "image: a file or a name")->required();
+  command->add_option("-o,--output", options.output, "executable to write")->required();
   command->add_option("--script", options.application,
-                      "what it runs: a script, or a directory with a __main__.py");
+                      "program that it runs: a script, or a directory with a __main__.py");
   command->callback([&options, &code] {
     options.image = image_file(options.image.native());
     code = pyram::builder::bundle_image(options);
@@ -287,41 +288,40 @@ struct NamedOptions {
 };
 
 void add_named(CLI::App& app, NamedOptions& options) {
-  CLI::App* list = app.add_subcommand("list", "show the images that have a name");
-  list->add_flag("--json", options.json, "for programs");
+  CLI::App* list = app.add_subcommand("list", "list the images that have a name");
+  list->add_flag("--json", options.json, "as JSON");
   list->callback([&options] { print(pyram::builder::list_images(options.json)); });
 
   CLI::App* install =
       app.add_subcommand("install", "give an image a name, for all users or for you");
   pyram::builder::InstallOptions& wanted = options.install;
-  install->add_option("IMAGE", wanted.image, "a file, or the name of an image elsewhere")
+  install->add_option("IMAGE", wanted.image, "a file, or the name of an image in another directory")
       ->required();
-  install->add_option("--name", wanted.name, "what to call it; otherwise as its file");
-  install->add_option("--key", wanted.key,
-                      "the Ed25519 public key (PEM) that has to have signed it");
-  install->add_flag("--user", wanted.user, "for you only, also where you are root");
+  install->add_option("--name", wanted.name, "name of the image; default: the file's name");
+  install->add_option("--key", wanted.key, "require a signature of this Ed25519 public key (PEM)");
+  install->add_flag("--user", wanted.user, "only for you, even if you are root");
   install->add_flag("--restart", wanted.restart,
-                    "restart pyram-mount@NAME.service, where that mounts the image it replaces");
+                    "restart pyram-mount@NAME.service if it mounts the replaced image");
   install->callback([&wanted] { print(pyram::builder::install_image(wanted)); });
 
   CLI::App* remove = app.add_subcommand("remove", "remove an image that has a name");
-  remove->add_option("NAME", options.removed, "its name")->required();
+  remove->add_option("NAME", options.removed, "name of the image")->required();
   remove->callback([&options] { print(pyram::builder::remove_image(options.removed)); });
 }
 
 void add_outdated(CLI::App& app, pyram::builder::OutdatedOptions& options, std::string& name,
                   int& code) {
   CLI::App* command = app.add_subcommand(
-      "outdated", "show what Debian has newer than an image's packages; exit code 10 if anything");
-  command->add_option("IMAGE", name, "the image: a file, or a name")->capture_default_str();
+      "outdated", "show which of an image's packages are newer in Debian; exit code 10 if any are");
+  command->add_option("IMAGE", name, "image: a file or a name")->capture_default_str();
   command
       ->add_option("--mirror", options.mirror,
-                   "Debian mirror; otherwise the machine's own, or deb.debian.org")
+                   "Debian mirror; default: the machine's own, or deb.debian.org")
       ->envname("PYRAM_DEBIAN_MIRROR");
-  command->add_option("--cache-dir", options.cache, "where lists of packages are kept")
+  command->add_option("--cache-dir", options.cache, "directory for lists of packages")
       ->capture_default_str();
-  command->add_flag("--json", options.json, "for programs");
-  command->add_flag("-q,--quiet", options.quiet, "print nothing where nothing is newer");
+  command->add_flag("--json", options.json, "as JSON");
+  command->add_flag("-q,--quiet", options.quiet, "print nothing if nothing is newer");
   command->callback([&options, &name, &code] {
     options.image = image_file(name);
     code = pyram::builder::list_outdated(options);
@@ -331,18 +331,18 @@ void add_outdated(CLI::App& app, pyram::builder::OutdatedOptions& options, std::
 // What decides how servers are spoken to, for `push` and `pull`.
 void add_session(CLI::App* command, pyram::registry::SessionOptions& options, bool& quiet) {
   command->add_flag("--plain-http", options.plain_http,
-                    "speak to the registry without TLS, as one on this machine may want it");
+                    "use no TLS, for a registry on this machine");
   command
       ->add_option("--ca-file", options.http.certificates,
-                   "certificates (PEM) to check the server by; otherwise the system's")
+                   "certificates (PEM) that authenticate the server; default: the system's")
       ->envname("SSL_CERT_FILE");
   command
       ->add_option_function<unsigned>(
           "--timeout",
           [&options](unsigned seconds) { options.http.patience = std::chrono::seconds(seconds); },
-          "how long a server may be silent, in seconds (default: 30)")
+          "seconds that a server may send nothing (default: 30)")
       ->check(CLI::Range(1, 3600));
-  command->add_option("--retries", options.retries, "how often a request is tried again")
+  command->add_option("--retries", options.retries, "how often a failed request is repeated")
       ->check(CLI::Range(0, 100))
       ->capture_default_str();
   command->add_flag("-q,--quiet", quiet, "print errors only");
@@ -354,10 +354,10 @@ struct PushWords {
 };
 
 void add_push(CLI::App& app, PushWords& push) {
-  CLI::App* command = app.add_subcommand("push", "put images into a registry");
+  CLI::App* command = app.add_subcommand("push", "upload images to a registry");
   command
       ->add_option("IMAGE", push.words,
-                   "the image (or one for each processor), and HOST/REPOSITORY:TAG behind it")
+                   "image (or one for each processor), then HOST/REPOSITORY:TAG")
       ->required()
       ->expected(2, 16);
   add_session(command, push.options.session, push.options.quiet);
@@ -370,17 +370,18 @@ void add_push(CLI::App& app, PushWords& push) {
 }
 
 void add_pull(CLI::App& app, pyram::registry::PullOptions& options) {
-  CLI::App* command = app.add_subcommand("pull", "get an image out of a registry, or from a URL");
+  CLI::App* command =
+      app.add_subcommand("pull", "download an image from a registry or a URL, and check it");
   command->add_option("SOURCE", options.source, "HOST/REPOSITORY:TAG, or a URL")->required();
   command->add_option("-o,--output", options.output,
-                      "the file to write; otherwise it is kept where pyram --image finds it");
+                      "file to write; default: the store, where pyram --image finds it");
   command->add_option("--digest", options.digest,
-                      "what has to lie at a URL: sha256:..., as pyram-image info shows it");
+                      "expected digest, for a URL: sha256:..., as pyram-image info shows it");
   command->add_option("--key", options.keys,
-                      "an Ed25519 public key (PEM) that has to have signed it; otherwise those in "
+                      "require a signature of this Ed25519 public key (PEM); default: of those in "
                       "/etc/pyram/trust.d");
   command->add_option("--arch", options.architecture,
-                      "the processor, amd64 or arm64; otherwise this machine's");
+                      "processor, amd64 or arm64; default: this machine's");
   add_session(command, options.session, options.quiet);
   command->callback([&options] {
     const std::string text = pyram::registry::pull_image(options);

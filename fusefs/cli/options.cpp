@@ -240,46 +240,43 @@ constexpr std::array<Option, 21> kOptions{{
      [](Parsed& parsed, Text, Text) { parsed.options.debug = true; }},
     {'s', "--single-thread", "", "One thread: as --threads 1",
      [](Parsed& parsed, Text, Text) { parsed.single_threaded = true; }},
-    {0, "--threads", "N", "Threads that answer requests (1 to 64)",
+    {0, "--threads", "N", "Number of threads that answer requests (1 to 64)",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.threads = static_cast<unsigned>(number_in(name, value, 1, kMostThreads));
      }},
-    {0, "--cache-size", "SIZE",
-     "Most bytes of decompressed blocks the daemon holds (4M, 512K, ...)",
+    {0, "--cache-size", "SIZE", "Maximum size of the cache of decompressed blocks (4M, 512K, ...)",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.cache_size = size_of(name, value);
      }},
-    {0, "--prefetch", "WHAT", "What to read ahead: none, hot, all",
+    {0, "--prefetch", "WHAT", "What to read ahead: none, hot (what starts read), all",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.prefetch = chosen<Prefetch>(name, value, kPrefetches);
      }},
-    {0, "--verify", "",
-     "Check all that is read of the image against its Merkle tree before it is used",
+    {0, "--verify", "", "Check everything that is read from the image against its Merkle tree",
      [](Parsed& parsed, Text, Text) { parsed.options.verify = Image::Verify::kYes; }},
-    {0, "--idle-timeout", "SECONDS", "Unmount after so many seconds without use; 0: never",
+    {0, "--idle-timeout", "SECONDS", "Unmount after this many seconds without use; 0: never",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.idle_timeout =
            number_in(name, value, 0, std::numeric_limits<std::uint64_t>::max());
      }},
-    {0, "--record", "FILE", "Write what is read to this file, as lines of a hot list; slow",
+    {0, "--record", "FILE", "Write a hot list of what is read to this file; slow",
      [](Parsed& parsed, Text, Text value) { parsed.options.record = value; }},
     {0, "--ready-fd", "N",
-     "Write '+' to this descriptor once the mount serves, or '-' and the error",
+     "Write '+' to this descriptor when the mount is ready, or '-' and the error",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.ready_fd = static_cast<int>(number_in(name, value, 0, kMostDescriptors));
      }},
-    {0, "--status", "", "Show how a mount fares and what its daemon has done",
+    {0, "--status", "", "Show the state of a mount and what its daemon has done",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kStatus); }},
-    {0, "--all", "", "With --status: everything that is counted, as --format text",
+    {0, "--all", "", "With --status: show all counters, as --format text",
      [](Parsed& parsed, Text, Text) { parsed.all_of_status = true; }},
-    {0, "--format", "FORMAT", "Of --status, with everything: text, json, prometheus",
+    {0, "--format", "FORMAT", "With --status: show all counters as text, json or prometheus",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.status_format = chosen<StatusFormat>(name, value, kFormats);
      }},
-    {0, "--unmount", "", "Unmount, unless it is in use",
+    {0, "--unmount", "", "Unmount, unless the mount is in use",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kUnmount); }},
-    {0, "--reload", "",
-     "Have the program that is on disk now go on serving a mount, after an upgrade",
+    {0, "--reload", "", "After an upgrade: replace a mount's daemon by the installed version",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kReload); }},
     // How a supervisor calls a worker.
     {0, "--worker", "PROTOCOL", "",
@@ -288,32 +285,32 @@ constexpr std::array<Option, 21> kOptions{{
          throw usage(std::string(name) + " is for pyram-mount's own use");
        parsed.is_worker = true;
      }},
-    {0, "--extract", "",
-     "Mount nothing: unpack IMAGE as the new directory MOUNTPOINT, in the foreground",
+    {0, "--extract", "", "Unpack IMAGE as the new directory MOUNTPOINT instead of mounting it",
      [](Parsed& parsed, Text, Text) { parsed.set_action(Action::kExtract); }},
     {0, "--hot-first", "",
-     "With --extract: return when the files that a start reads are there; the others follow",
+     "With --extract: return when the files that starts read are unpacked; the others follow",
      [](Parsed& parsed, Text, Text) { parsed.options.hot_first = true; }},
 }};
 
 // What the help says of what -o takes. One text: a table would be relocated at every start.
 constexpr char kMountOptions[] =
     "\nMount options:\n"
-    "  -o offset=BYTES             The image begins so far into the file\n"
-    "  -o subdir=PATH              Show this directory of the image only\n"
+    "  -o offset=BYTES             The image begins at this offset of the file\n"
+    "  -o subdir=PATH              Show only this directory of the image\n"
     "  -o uid=N                    Every file belongs to this user\n"
     "  -o gid=N                    Every file belongs to this group\n"
     "  -o timeout=SECONDS          As --idle-timeout\n"
-    "  -o notify_pipe=PATH         Write 's' to this named pipe once the mount serves, or 'f'\n"
+    "  -o notify_pipe=PATH         Write 's' to this named pipe when the mount is ready, or 'f' on "
+    "failure\n"
     "  -o allow_other              Other users may read the mount\n"
-    "  -o allow_root               As allow_other\n"
+    "  -o allow_root               Same as allow_other\n"
     "  -o nonempty                 The mount point need not be empty\n"
-    "  -o noexec                   No program may be run from the mount\n"
+    "  -o noexec                   Programs cannot be executed from the mount\n"
     "  -o dev                      Device nodes work (root only)\n"
     "  -o suid                     Set-uid programs and file capabilities work (root only)\n"
     "  -o debug                    As --debug\n"
-    "  -o nosupervisor             One process serves, and nothing goes on when it dies\n"
-    "  -o noconfine                The process that serves keeps its rights\n"
+    "  -o nosupervisor             One process only: the mount ends if it dies\n"
+    "  -o noconfine                No sandbox for the process that serves\n"
     "  -o noresend                 Requests in flight fail when the process that serves dies\n";
 
 // Walks through the words of a command line. An option that takes a value has it in the same word
@@ -430,7 +427,7 @@ bool is_mount_helper(std::string_view program) {
   std::string text =
       "Mounts a SquashFS image on a directory and serves it.\n"
       "Exit codes: 0 done, 1 failed, 2 usage, 3 bad image, 4 bad mount point, 5 FUSE not usable,\n"
-      "9 not what was packed.\n"
+      "9 integrity check failed.\n"
       "Usage: pyram-mount [OPTIONS] IMAGE MOUNTPOINT\n"
       "       pyram-mount --status|--unmount|--reload MOUNTPOINT\n"
       "\n"
