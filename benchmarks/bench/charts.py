@@ -1,4 +1,5 @@
-"""SVG charts of the figures: horizontal bars, each with its contender's name and its value beside it.
+"""SVG charts of the figures: horizontal bars, each with its contender's name and its value beside it; and the
+rates of a site over time, as lines.
 
 A contender has one colour in every chart. The charts have no background and take the reader's light
 or dark mode, and are narrow enough to be read on a telephone."""
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from .results import matrices, number
-from .timing import pseudomedian
+from .timing import median, pseudomedian
 
 # What a chart calls each contender, and its colour: in contrast to white and to the dark mode's
 # #2e303e by at least 3 (tests/packaging/figures.test). Files and archives, which only the sizes have,
@@ -31,7 +32,7 @@ _FORMS = {"pyram image": ("Pyram's image", "pyram"), "erofs lz4hc": ("erofs, lz4
 _WIDTH, _NAMES, _VALUES = 480, 126, 80  # The bars lie between the names and the values.
 _BAR, _STEP, _HEADING = 16, 22, 26
 _STYLE = """text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:600}
-.note{fill:#59636e;font-size:12px}.group{font-weight:600}.end{text-anchor:end}
+.note{fill:#59636e;font-size:12px}.group{font-weight:600}.end{text-anchor:end}.grid{stroke:#8b949e;stroke-opacity:.35}
 @media(prefers-color-scheme:dark){text{fill:#e6e8eb}.note{fill:#a9b1ba}}"""
 
 
@@ -64,6 +65,15 @@ def _bars(values, top):
         yield f'<text x="{_NAMES + whole / most * room + 6:.1f}" y="{y + 13}">{number(whole)}</text>'
 
 
+def _picture(chart, lines, height):
+    """The text of an SVG file."""
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'height="{height}" role="img">', f"<title>{escape(f'{chart.title} ({chart.note})')}</title>",
+        f"<style>{_STYLE}</style>", f'<text class="title" x="0" y="16">{escape(chart.title)}</text>',
+        f'<text class="note" x="0" y="36">{escape(chart.note)}</text>', *lines, "</svg>", ""])
+
+
 def _draw(chart):
     """The chart as the text of an SVG file."""
     lines, y = [], 50
@@ -73,11 +83,58 @@ def _draw(chart):
             y += _HEADING
         lines += _bars(values, y)
         y += len(values) * _STEP + 10
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" '
-        f'height="{y}" role="img">', f"<title>{escape(f'{chart.title} ({chart.note})')}</title>",
-        f"<style>{_STYLE}</style>", f'<text class="title" x="0" y="16">{escape(chart.title)}</text>',
-        f'<text class="note" x="0" y="36">{escape(chart.note)}</text>', *lines, "</svg>", ""])
+    return _picture(chart, lines, y)
+
+
+@dataclass
+class Lines:
+    """A value for each second of each contender."""
+
+    name: str
+    title: str
+    note: str
+    seconds: dict  # {(label, contender whose colour it has): [value, ...]}
+
+
+_HIGH, _AXIS = 170, 44  # Of a chart of lines; room for the values beside it.
+
+
+def _steps(most):
+    """Round values up to `most`, four or five of them."""
+    step = next(factor * 10 ** power for power in range(9) for factor in (1, 2, 5)
+                if most / (factor * 10 ** power) <= 5)
+    return range(0, int(most) + step, step)
+
+
+def _draw_lines(chart):
+    """The chart as the text of an SVG file. Each value is the median of its neighbourhood of three."""
+    smooth = {name: [median(values[max(0, at - 1):at + 2]) for at in range(len(values))]
+              for name, values in chart.seconds.items()}
+    steps = _steps(max(map(max, smooth.values())))
+    length = max(map(len, smooth.values()))
+    top, room = 56, _WIDTH - _AXIS - _NAMES
+
+    def point(second, value):
+        return _AXIS + second / (length - 1) * room, top + _HIGH - value / steps[-1] * _HIGH
+
+    lines = []
+    for value in steps:
+        y = point(0, value)[1]
+        lines.append(f'<line class="grid" x1="{_AXIS}" x2="{_AXIS + room}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(f'<text class="note end" x="{_AXIS - 6}" y="{y + 4:.1f}">{value:,}</text>')
+    for second in range(0, length + 1, 30):
+        shown = min(second, length - 1)
+        lines.append(f'<text class="note" text-anchor="middle" x="{point(shown, 0)[0]:.1f}" '
+                     f'y="{top + _HIGH + 18}">{second} s</text>')
+    beside = []  # The names' places; none on another.
+    for name, values in sorted(smooth.items(), key=lambda item: -item[1][-1]):
+        label, colour = name[0], LOOK[name[1]][1]
+        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (point(*pair) for pair in enumerate(values)))
+        lines.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
+        beside.append(max(point(0, values[-1])[1] + 4, beside[-1] + 17 if beside else 0))
+        lines.append(f'<rect x="{_AXIS + room + 6}" y="{beside[-1] - 9:.1f}" width="9" height="9" fill="{colour}"/>')
+        lines.append(f'<text x="{_AXIS + room + 19}" y="{beside[-1]:.1f}">{escape(label)}</text>')
+    return _picture(chart, lines, top + _HIGH + 28)
 
 
 def middles(record, work, names=LOOK):
@@ -189,4 +246,12 @@ def draw(results, directory):
         if chart.groups and any(chart.groups.values()):
             drawn[chart.name] = directory / f"{chart.name}.svg"
             drawn[chart.name].write_text(_draw(chart))
+    if rates := results.get("serving", {}).get("rates"):
+        shown = {"pyram_serve": ("pyram_serve", "pyram"), "gunicorn": ("PyPy, gunicorn", "original"),
+                 "CPython": ("CPython, gunicorn", "cpython")}
+        chart = Lines("serving", "A Django page under load, from the first second",
+                      "requests a second, higher is better; two workers",
+                      {shown[name]: values for name, values in rates.items()})
+        drawn[chart.name] = directory / f"{chart.name}.svg"
+        drawn[chart.name].write_text(_draw_lines(chart))
     return drawn

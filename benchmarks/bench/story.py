@@ -85,7 +85,7 @@ def _serving(figures):
 
 
 _BETTER = [(_size, "size"), (_slow_disk, "slow-disk"), (_cold, "start-cold"), (_warm, "start-warm"),
-           (_memory, "memory"), (_serving, None), (_programs, "programs")]
+           (_memory, "memory"), (_serving, "serving"), (_programs, "programs")]
 
 
 def _short_scripts(figures):
