@@ -369,6 +369,17 @@ void add_push(CLI::App& app, PushWords& push) {
   });
 }
 
+void add_blocks(CLI::App& app, InfoOptions& options, std::string& output) {
+  CLI::App* command = app.add_subcommand(
+      "blocks", "write the table by which pull reuses old images, for an image at a URL");
+  command->add_option("IMAGE", options.image, "the image: a file, or a name")->required();
+  command->add_option("-o,--output", output, "the table; otherwise IMAGE.blocks");
+  command->callback([&options, &output] {
+    const std::string file = image(options);
+    print(pyram::registry::write_block_table(file, output.empty() ? file + ".blocks" : output));
+  });
+}
+
 void add_pull(CLI::App& app, pyram::registry::PullOptions& options) {
   CLI::App* command =
       app.add_subcommand("pull", "download an image from a registry or a URL, and check it");
@@ -380,10 +391,14 @@ void add_pull(CLI::App& app, pyram::registry::PullOptions& options) {
   command->add_option("--key", options.keys,
                       "require a signature of this Ed25519 public key (PEM); default: of those in "
                       "/etc/pyram/trust.d");
+  command->add_option("--from", options.from,
+                      "an image that has parts of it, which are not fetched again, besides those "
+                      "that were pulled before (more than once: several)");
   command->add_option("--arch", options.architecture,
                       "processor, amd64 or arm64; default: this machine's");
   add_session(command, options.session, options.quiet);
   command->callback([&options] {
+    for (auto& old : options.from) old = image_file(old.native());
     const std::string text = pyram::registry::pull_image(options);
     if (!options.quiet) print(text);
   });
@@ -425,6 +440,8 @@ int main(int argc, char** argv) {
     add_push(app, push);
     pyram::registry::PullOptions pull;
     add_pull(app, pull);
+    std::string table;
+    add_blocks(app, info, table);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {

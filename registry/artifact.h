@@ -20,10 +20,11 @@ inline constexpr char kEmptyBlob[] = "{}";
 // What the artifact is, and its one layer.
 inline constexpr char kImageType[] = "application/vnd.pyram.image.v1";
 inline constexpr char kLayerType[] = "application/vnd.pyram.image.v1.squashfs";
-// What refers to it: the image's own manifest, its SBOM, its signature.
+// What refers to it: the image's own manifest, its SBOM, its signature, its table of blocks.
 inline constexpr char kContentsType[] = "application/vnd.pyram.manifest.v1+json";
 inline constexpr char kSbomType[] = "application/spdx+json";
 inline constexpr char kSignatureType[] = "application/vnd.pyram.signature.v1";
+inline constexpr char kBlocksType[] = "application/vnd.pyram.blocks.v1";
 
 // Annotations of our own.
 inline constexpr char kImageDigest[] = "org.pyram.image.digest";  // The Merkle tree's.

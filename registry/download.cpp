@@ -25,10 +25,10 @@ class Download {
     if (size_) file_.reserve(*size_);
     Patience patience(session_.options().retries);
     patience_ = &patience;
-    while (!size_ || file_.size() < *size_) {
+    while (!size_ || file_.size() < end()) {
       const Response response = session_.send([this] { return make(); }, patience);
       const bool is_ok = response.status == 200 || response.status == 206;
-      if (is_ok && size_ && file_.size() == *size_) break;
+      if (is_ok && size_ && file_.size() == end()) break;
       if (response.status == 416) {  // What is there is no beginning of what the server has.
         start_over();
       } else if (!is_ok) {
@@ -44,6 +44,16 @@ class Download {
     return {"cannot fetch " + shown(wanted_.url) + ": " + why, true};
   }
 
+  // How far it is fetched. REQUIRES: the size is known.
+  [[nodiscard]] std::uint64_t end() const {
+    return has_ranges_ ? wanted_.end.value_or(*size_) : *size_;
+  }
+  // The last byte to ask for; empty for all that there is.
+  [[nodiscard]] std::string last() const {
+    const bool is_part = has_ranges_ && wanted_.end && *wanted_.end < *size_;
+    return is_part ? std::to_string(*wanted_.end - 1) : std::string();
+  }
+
   void start_over() {
     has_ranges_ = false;
     file_.clear();
@@ -54,13 +64,13 @@ class Download {
     Request request;
     request.url = wanted_.url;
     if (!has_ranges_ && file_.size() > 0) file_.clear();
-    if (file_.size() > 0) {
-      request.headers.push_back("Range: bytes=" + std::to_string(file_.size()) + "-");
+    if (file_.size() > 0 || !last().empty()) {
+      request.headers.push_back("Range: bytes=" + std::to_string(file_.size()) + "-" + last());
     }
     request.take = [this](const Response& so_far, std::span<const std::byte> bytes) {
       if (is_first_) begin(so_far);
       is_first_ = false;
-      if (bytes.size() > *size_ - file_.size()) throw failure("it sends more than it has to");
+      if (bytes.size() > end() - file_.size()) throw failure("it sends more than it has to");
       file_.append(bytes);
       patience_->progressed(bytes.size());
       if (wanted_.progress) {
@@ -75,13 +85,14 @@ class Download {
     std::optional<std::uint64_t> total;
     if (response.status == 206) {
       const auto range = parse_content_range(response.header("content-range"));
-      if (!range || range->first != file_.size()) {
+      if (!range || range->first != file_.size() || (wanted_.end && range->last >= end())) {
         start_over();
         throw failure("it sends another range than was asked for");
       }
       total = range->total;
     } else {
       // All of it, from the beginning, whatever was asked for.
+      if (wanted_.end) has_ranges_ = false;
       if (file_.size() > 0) file_.clear();
       total = number(response.header("content-length"));
     }
@@ -91,8 +102,13 @@ class Download {
       file_.reserve(*size_);
     } else if (total && *total != *size_) {
       start_over();
-      throw failure("it has " + std::to_string(*total) + " bytes in place of " +
-                    std::to_string(*size_));
+      const std::string why =
+          "it has " + std::to_string(*total) + " bytes in place of " + std::to_string(*size_);
+      // Of parts, the table that names them is another image's: nothing gets better by asking
+      // again.
+      if (wanted_.end)
+        throw TransferError("cannot fetch " + shown(wanted_.url) + ": " + why, false);
+      throw failure(why);
     }
   }
 

@@ -15,9 +15,11 @@ struct Wanted {
   std::string url;
   std::optional<std::uint64_t> size{};  // As known from elsewhere; otherwise what the server says.
   std::function<void(double done)> progress{};
+  std::optional<std::uint64_t> end{};  // Fetch no more than up to here; needs `size`.
 };
 
-// Fetches what `file` doesn't have yet. A server that doesn't know ranges sends everything again.
+// Fetches what `file` doesn't have yet, up to the end that is wanted. A
+// server that doesn't know ranges sends everything again, which is taken.
 // Nothing of the bytes has been checked then but their number. Throws Error: kBadSource,
 // kCannotWrite.
 void download(Session& session, const Wanted& wanted, PartialFile& file);

@@ -1,5 +1,7 @@
 #include "registry/pull.h"
 
+#include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "image-builder/digest.h"
@@ -7,6 +9,7 @@
 #include "image-builder/output/integrity.h"
 #include "image-builder/output_file.h"
 #include "image-builder/progress.h"
+#include "registry/difference.h"
 #include "registry/download.h"
 #include "registry/registry.h"
 #include "registry/store.h"
@@ -17,6 +20,8 @@
 namespace pyram::registry {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr std::size_t kMostTable = BlockTable::kLongestText;
 
 // Where an image goes, and where it is until it is whole.
 struct Place {
@@ -132,16 +137,27 @@ class Pull {
     const Place place = choose_place(options_.output, digest, store);
     PartialFile file(place.partial);
     const auto step = [this](double done) { progress_.step(done); };
+    Reused reused;
     if (is_there(place.image, digest)) {
       file.remove();
       (void)builder::verify_image(place.image, keys_);
     } else {
       progress_.phase("fetching " + options_.source + ", " + megabytes(found.layer.size));
-      registry.fetch(found.layer, file, step);
+      reused = reuse_blocks(
+          {.old = old_images(place.image, store, reference, digest),
+           .size = found.layer.size,
+           .table =
+               [&] { return registry.referrer(found.manifest_digest, kBlocksType, kMostTable); },
+           .fetch = [&](std::uint64_t,
+                        std::uint64_t end) { registry.fetch_part(found.layer, end, file, step); },
+           .note = note_},
+          file);
+      if (registry.fetch(found.layer, file, step)) forget(reused);
       check_and_place(file, place.image);
     }
     if (store) store->set_name(reference, digest);
-    return report(options_.source, place.image, keys_) + "manifest " + found.manifest_digest + "\n";
+    return report(options_.source, place.image, keys_) + "manifest " + found.manifest_digest +
+           "\n" + reused.said;
   }
 
   std::string from_url() {
@@ -149,10 +165,20 @@ class Pull {
     const Place place = choose_place(options_.output, options_.digest, std::nullopt);
     PartialFile file(place.partial);
     progress_.phase("fetching " + options_.source);
+    const auto step = [this](double done) { progress_.step(done); };
+    Reused reused = reuse_blocks({.old = old_images(place.image),
+                                  .table = [&] { return get_table(session); },
+                                  .fetch =
+                                      [&](std::uint64_t size, std::uint64_t end) {
+                                        download(session, {options_.source, size, step, end}, file);
+                                      },
+                                  .note = note_},
+                                 file);
     for (bool is_second = false;; is_second = true) {
-      download(session,
-               {.url = options_.source, .progress = [this](double done) { progress_.step(done); }},
-               file);
+      if (is_second) forget(reused);
+      Wanted wanted{.url = options_.source, .progress = step};
+      if (reused.size != 0) wanted.size = reused.size;
+      download(session, wanted, file);
       if (is_what_was_meant(file.path())) break;
       if (is_second) {
         file.remove();
@@ -163,7 +189,7 @@ class Pull {
       file.clear();
     }
     check_and_place(file, place.image);
-    return report(options_.source, place.image, keys_);
+    return report(options_.source, place.image, keys_) + reused.said;
   }
 
  private:
@@ -176,6 +202,46 @@ class Pull {
     } catch (const Error&) {
       return false;
     }
+  }
+
+  // What was made of parts was another image, so all of it is fetched.
+  void forget(Reused& reused) {
+    if (reused.size != 0) note_("nothing is reused: the parts of old images did not make this one");
+    reused = {};
+  }
+
+  // Those that were named, the one that is replaced, and those in the store.
+  [[nodiscard]] std::vector<fs::path> old_images(const fs::path& image) const {
+    std::vector<fs::path> images = options_.from;
+    std::error_code error;
+    if (fs::is_regular_file(image, error)) images.push_back(image);
+    return images;
+  }
+  [[nodiscard]] std::vector<fs::path> old_images(const fs::path& image,
+                                                 const std::optional<Store>& store,
+                                                 const ImageReference& reference,
+                                                 const std::string& digest) const {
+    std::vector<fs::path> images = old_images(image);
+    if (store) {
+      const auto similar = store->similar(reference, digest);
+      images.insert(images.end(), similar.begin(), similar.end());
+    }
+    return images;
+  }
+
+  // The table of blocks beside an image at a URL: its address with ".blocks" behind the path.
+  [[nodiscard]] std::optional<std::string> get_table(Session& session) const {
+    Request request;
+    request.url = options_.source;
+    request.url.insert(std::min(request.url.find('?'), request.url.size()), ".blocks");
+    request.most = kMostTable;
+    Response response = session.send(request);
+    if (response.status == 200) return std::move(response.body);
+    if (response.status != 404) {
+      throw Error(ExitCode::kBadSource,
+                  "cannot fetch " + shown(request.url) + ": " + reason_in(response));
+    }
+    return std::nullopt;
   }
 
   static bool is_there(const fs::path& image, const std::string& digest) {
@@ -194,6 +260,9 @@ class Pull {
   const PullOptions& options_;
   std::vector<fs::path> keys_;
   builder::Progress progress_;
+  std::function<void(const std::string&)> note_ = [this](const std::string& text) {
+    progress_.note(text);
+  };
 };
 
 }  // namespace

@@ -13,6 +13,9 @@ struct PullOptions {
   std::string source;            // A reference, or a URL.
   std::string digest;            // Of what lies at a URL: the image's own, or the file's.
   std::filesystem::path output;  // Where it goes; empty: the store.
+  // Images that the new one may have parts of, besides those in the store and the one that it
+  // replaces.
+  std::vector<std::filesystem::path> from{};
   std::vector<std::filesystem::path> keys;  // One of which has to have signed it.
   std::string architecture;                 // This machine's where empty.
   SessionOptions session;

@@ -13,9 +13,11 @@
 #include "image-builder/digest.h"
 #include "image-builder/output/integrity.h"
 #include "image-builder/progress.h"
+#include "registry/block_table.h"
 #include "registry/registry.h"
 #include "support/error.h"
 #include "support/image_layout.h"
+#include "support/io.h"
 #include "support/time_text.h"
 #include "support/unique_fd.h"
 
@@ -106,6 +108,7 @@ std::string push_one(Registry& registry, const Facts& facts, builder::Progress& 
   progress.phase("pushing what is known about it");
   if (facts.contents) push_about(registry, subject, kContentsType, *facts.contents);
   if (facts.sbom) push_about(registry, subject, kSbomType, *facts.sbom);
+  push_about(registry, subject, kBlocksType, format_block_table(block_table_of(facts.path)));
   if (facts.trailer.signature) {
     const auto header = format_trailer(facts.trailer);
     push_about(registry, subject, kSignatureType,
@@ -161,6 +164,14 @@ std::string push_images(const PushOptions& options) {
   registry.push_manifest(std::string(reference->tag), text, type);
   progress.finish();
   return options.reference + ": " + describe(text, type).digest + "\n";
+}
+
+std::string write_block_table(const std::string& image, const fs::path& output) {
+  const BlockTable table = block_table_of(image);
+  const std::string text = format_block_table(table);
+  write_file(output, text);
+  return output.native() + ": " + std::to_string(table.blocks.size()) + " blocks of " + image +
+         ", in " + std::to_string(text.size()) + " bytes\n";
 }
 
 }  // namespace pyram::registry

@@ -81,11 +81,11 @@ std::optional<std::string> Registry::manifest(const std::string& tag_or_digest) 
   }
 }
 
-void Registry::fetch(const Descriptor& blob, PartialFile& file,
+bool Registry::fetch(const Descriptor& blob, PartialFile& file,
                      const std::function<void(double)>& progress) {
   for (bool is_second = false;; is_second = true) {
     download(session_, {url("blobs", blob.digest), blob.size, progress}, file);
-    if (digest_of_file(file) == blob.digest) return;
+    if (digest_of_file(file) == blob.digest) return is_second;
     // The beginning may have been spoiled by a crash, or the line be bad.
     if (is_second) break;
     file.clear();
@@ -93,6 +93,46 @@ void Registry::fetch(const Descriptor& blob, PartialFile& file,
   file.remove();
   throw Error(ExitCode::kVerification, "cannot use what " + quote(name_) + " sends: it is not " +
                                            blob.digest + ", which was asked for");
+}
+
+void Registry::fetch_part(const Descriptor& blob, std::uint64_t end, PartialFile& file,
+                          const std::function<void(double)>& progress) {
+  download(session_, {url("blobs", blob.digest), blob.size, progress, end}, file);
+}
+
+std::optional<std::string> Registry::referrer(const std::string& subject, std::string_view type,
+                                              std::size_t most) {
+  for (const Descriptor& entry : referrers(subject, type)) {
+    if (entry.artifact_type != type) continue;
+    const auto text = manifest(entry.digest);
+    if (!text) continue;
+    const Artifact artifact = parse_artifact(*text, name_);
+    if (artifact.layers.size() != 1) continue;
+    if (artifact.layers[0].size > most) {
+      throw Error(ExitCode::kBadSource, "cannot use what refers to an image of " + quote(name_) +
+                                            ": it is longer than it may be");
+    }
+    Request request;
+    request.url = url("blobs", artifact.layers[0].digest);
+    request.most = artifact.layers[0].size;
+    Response response = session_.send(request);
+    if (response.status != 200) throw failure("get a blob of", response);
+    if ("sha256:" + builder::sha256_of_text(response.body) == artifact.layers[0].digest) {
+      return std::move(response.body);
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<Descriptor> Registry::referrers(const std::string& digest, std::string_view type) {
+  Request request;
+  request.url = url("referrers", digest) + "?artifactType=" + url_encoded(type);
+  request.most = kLongestManifest;
+  request.headers = {std::string("Accept: ") + kIndexType};
+  const Response response = session_.send(request);
+  // Without an account of such there is a tag that stands in for it.
+  if (response.status != 200) return tagged_referrers(digest);
+  return parse_index(response.body, name_);
 }
 
 bool Registry::has_blob(const std::string& digest) {

@@ -26,9 +26,18 @@ class Registry {
   [[nodiscard]] std::optional<std::string> manifest(const std::string& tag_or_digest);
 
   // Fetches a blob into `file`, and checks it against its digest: what doesn't hold is fetched
-  // anew, once.
-  void fetch(const Descriptor& blob, PartialFile& file,
+  // anew, once. Returns whether it was.
+  bool fetch(const Descriptor& blob, PartialFile& file,
              const std::function<void(double)>& progress);
+
+  // As fetch(), of what `file` doesn't have yet, up to `end` or more; nothing is checked.
+  void fetch_part(const Descriptor& blob, std::uint64_t end, PartialFile& file,
+                  const std::function<void(double)>& progress);
+
+  // The layer of what refers to a manifest and is of that type, of at most so many bytes; nothing
+  // where there is none.
+  [[nodiscard]] std::optional<std::string> referrer(const std::string& subject,
+                                                    std::string_view type, std::size_t most);
 
   // Sends a blob unless the registry has it. Returns whether it was sent.
   bool push(const Descriptor& blob, int descriptor, const std::function<void(double)>& progress);
@@ -44,6 +53,7 @@ class Registry {
  private:
   [[nodiscard]] std::string url(std::string_view kind, std::string_view name) const;
   [[nodiscard]] bool has_blob(const std::string& digest);
+  [[nodiscard]] std::vector<Descriptor> referrers(const std::string& digest, std::string_view type);
   [[nodiscard]] std::vector<Descriptor> tagged_referrers(const std::string& digest);
   [[nodiscard]] Error failure(const std::string& tried, const Response& response) const;
 

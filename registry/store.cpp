@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <set>
+#include <tuple>
 
 #include "support/error.h"
 #include "support/unique_fd.h"
@@ -46,6 +49,40 @@ fs::path Store::image(const std::string& digest) const {
 
 fs::path Store::partial(const std::string& digest) const {
   return directory_ / "partial" / digits_of(digest);
+}
+
+std::vector<fs::path> Store::similar(const ImageReference& reference,
+                                     const std::string& digest) const {
+  // What each of them costs is reading it once.
+  constexpr std::size_t kMost = 4;
+  std::error_code error;
+  const fs::path name = directory_ / name_in_store(reference);
+  const std::string repository = fs::path(reference.repository).filename().native();
+  std::set<fs::path> own;
+  for (const auto& entry : fs::directory_iterator(name.parent_path(), error)) {
+    const std::string other = entry.path().filename().native();
+    if (!other.starts_with(repository + ':') && !other.starts_with(repository + '@')) continue;
+    const fs::path target = fs::read_symlink(entry.path(), error);
+    if (!error) own.insert(target.filename());
+  }
+  struct Found {
+    bool is_other;
+    fs::file_time_type time;
+    fs::path path;
+  };
+  std::vector<Found> all;
+  for (const auto& entry : fs::directory_iterator(directory_ / "images", error)) {
+    if (entry.path() == image(digest) || entry.path().extension() != ".sqfs") continue;
+    all.push_back(
+        {!own.contains(entry.path().filename()), entry.last_write_time(error), entry.path()});
+  }
+  std::ranges::sort(all, [](const Found& a, const Found& b) {
+    return std::tie(a.is_other, b.time, a.path) < std::tie(b.is_other, a.time, b.path);
+  });
+  if (all.size() > kMost) all.resize(kMost);
+  std::vector<fs::path> result;
+  for (Found& found : all) result.push_back(std::move(found.path));
+  return result;
 }
 
 void Store::set_name(const ImageReference& reference, const std::string& digest) const {

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "support/image_reference.h"
 
@@ -19,6 +20,10 @@ class Store {
 
   [[nodiscard]] std::filesystem::path image(const std::string& digest) const;
   [[nodiscard]] std::filesystem::path partial(const std::string& digest) const;
+  // Images that are there and may have parts of one of that name, the likeliest first: those of the
+  // same repository, then others, newer ones before older ones. Without the image itself.
+  [[nodiscard]] std::vector<std::filesystem::path> similar(const ImageReference& reference,
+                                                           const std::string& digest) const;
   // Gives an image that is there a name, in place of the one that it may name. Throws Error
   // (kCannotWrite).
   void set_name(const ImageReference& reference, const std::string& digest) const;

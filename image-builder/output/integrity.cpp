@@ -237,6 +237,13 @@ std::optional<Trailer> read_trailer(const fs::path& image) {
   return tree ? std::optional(tree->trailer()) : std::nullopt;
 }
 
+std::vector<std::byte> merkle_tree_of(int descriptor, const Trailer& trailer) {
+  Computation computation;
+  computation.descriptor = descriptor;
+  if (compute(computation, trailer.data_size).root != trailer.root) return {};
+  return std::move(computation.tree);
+}
+
 std::vector<fs::path> trusted_keys(const fs::path& directory) {
   std::vector<fs::path> keys;
   std::error_code error;

@@ -23,6 +23,10 @@ Trailer seal(const std::filesystem::path& image, const std::filesystem::path& ke
 // MerkleTree::read().
 [[nodiscard]] std::optional<Trailer> read_trailer(const std::filesystem::path& image);
 
+// The Merkle tree of the data in a file before its trailer, as it stands in an image; nothing where
+// it is not the one whose root the trailer has. Throws Error (kFailed).
+[[nodiscard]] std::vector<std::byte> merkle_tree_of(int descriptor, const Trailer& trailer);
+
 // Where an administrator puts the public keys of those whose images may be served or pulled.
 inline constexpr char kTrustedKeys[] = "/etc/pyram/trust.d";
 

@@ -50,7 +50,7 @@ _pyram_image() {
     return
   fi
   case $command in
-    info | diff | verify | sign | train | bundle | install | remove | outdated)
+    info | diff | verify | sign | blocks | train | bundle | install | remove | outdated)
       # Not with compgen -W, which expands its words: a file may have any name.
       local directory image
       for directory in "${XDG_DATA_HOME:-$HOME/.local/share}" /usr/local/share /usr/share; do
