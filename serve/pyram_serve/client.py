@@ -15,7 +15,7 @@ WINDOW = 2.0  # Seconds of that for one measured rate.
 PATIENCE = 3  # The rate rises no longer when so many windows in a row bring nothing better ...
 RISE = 1.05  # ... than this times the best before. PyPy has plateaus in between.
 BATCH = 10  # Requests between two looks at the clock.
-LEAST = 1000  # Requests; before that a rate that doesn't rise says nothing: PyPy has only begun.
+LEAST = 4000  # Requests; PyPy compiles a function after 1,619 calls, and a rate before that says nothing.
 
 
 class Hung(Exception):

@@ -8,7 +8,7 @@ Serves a WSGI or ASGI application by gunicorn. The application is loaded once, w
 itself, and only then are the workers forked. SIGHUP (or SIGUSR2) makes a new, warm generation of it while
 the old one serves.
 
-  --warm-up SECONDS         at most so long; it ends when the rate no longer rises; 0: none (30)
+  --warm-up SECONDS         at most so long; it ends when the rate no longer rises; 0: none (60)
   --warm-up-urls FILE       a list of paths, or an access log in the common or combined format (/)
   --warm-up-host NAME       the host that the warm-up asks for (the first one that the project allows)
   --warm-up-timeout SECONDS how long one request of the warm-up may take (5)
@@ -30,7 +30,7 @@ class Wrong(Exception):
 
 class Options:
     def __init__(self):
-        self.warm_up = 30.0
+        self.warm_up = 60.0
         self.warm_up_urls = ""
         self.warm_up_host = ""
         self.warm_up_timeout = 5.0

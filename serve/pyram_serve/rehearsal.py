@@ -18,7 +18,7 @@ import threading
 
 import pyram_serve
 
-from . import client, django_guard, jit
+from . import client, django_guard
 
 # Requests of the warm-up between two collections of garbage. The workers share what lies dense in memory;
 # without these collections the parent's memory grows by a third, most of it holes.
@@ -184,10 +184,8 @@ def rehearse(asker, arbiter, options, requests, seconds, asgi):
         asker.order({"address": sockets[0].getsockname(), "requests": requests, "over": ["GET", path],
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})
         pyram_serve._warming = True
-        # After one with lower thresholds a worker with threads waits for ever on a lock (PyPy 7.3.19).
-        thresholds = jit.warm_up() if cfg.worker_class_str == "sync" else contextlib.nullcontext()
         try:
-            with thresholds, less_said(log), django_guard.guarded(asgi):
+            with less_said(log), django_guard.guarded(asgi):
                 run_worker(arbiter.app, cfg, log, asgi, path, sockets)
         finally:
             pyram_serve._warming = False
