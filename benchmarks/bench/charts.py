@@ -32,7 +32,7 @@ _FORMS = {"pyram image": ("Pyram's image", "pyram"), "erofs lz4hc": ("erofs, lz4
 _WIDTH, _NAMES, _VALUES = 480, 126, 80  # The bars lie between the names and the values.
 _BAR, _STEP, _HEADING = 16, 22, 26
 _STYLE = """text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:600}
-.note{fill:#59636e;font-size:12px}.group{font-weight:600}.end{text-anchor:end}.grid{stroke:#8b949e;stroke-opacity:.35}
+.note{fill:#59636e;font-size:12px}.group{font-weight:600}.end{text-anchor:end}
 @media(prefers-color-scheme:dark){text{fill:#e6e8eb}.note{fill:#a9b1ba}}"""
 
 
@@ -120,7 +120,8 @@ def _draw_lines(chart):
     lines = []
     for value in steps:
         y = point(0, value)[1]
-        lines.append(f'<line class="grid" x1="{_AXIS}" x2="{_AXIS + room}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(f'<line stroke="#8b949e" stroke-opacity="0.35" x1="{_AXIS}" x2="{_AXIS + room}" '
+                     f'y1="{y:.1f}" y2="{y:.1f}"/>')
         lines.append(f'<text class="note end" x="{_AXIS - 6}" y="{y + 4:.1f}">{value:,}</text>')
     for second in range(0, length + 1, 30):
         shown = min(second, length - 1)
