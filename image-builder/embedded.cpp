@@ -46,6 +46,7 @@ PYRAM_EMBED(serve_handover, PYRAM_SERVE_SOURCE "/handover.py");
 PYRAM_EMBED(serve_image, PYRAM_SERVE_SOURCE "/image.py");
 PYRAM_EMBED(serve_jit, PYRAM_SERVE_SOURCE "/jit.py");
 PYRAM_EMBED(serve_keeper, PYRAM_SERVE_SOURCE "/keeper.py");
+PYRAM_EMBED(serve_listeners, PYRAM_SERVE_SOURCE "/listeners.py");
 PYRAM_EMBED(serve_machine, PYRAM_SERVE_SOURCE "/machine.py");
 PYRAM_EMBED(serve_options, PYRAM_SERVE_SOURCE "/options.py");
 PYRAM_EMBED(serve_rehearsal, PYRAM_SERVE_SOURCE "/rehearsal.py");
@@ -118,6 +119,7 @@ std::vector<std::pair<std::string, std::string_view>> serving_modules() {
       {"image.py", between(pyram_embedded_serve_image, pyram_embedded_serve_image_end)},
       {"jit.py", between(pyram_embedded_serve_jit, pyram_embedded_serve_jit_end)},
       {"keeper.py", between(pyram_embedded_serve_keeper, pyram_embedded_serve_keeper_end)},
+      {"listeners.py", between(pyram_embedded_serve_listeners, pyram_embedded_serve_listeners_end)},
       {"machine.py", between(pyram_embedded_serve_machine, pyram_embedded_serve_machine_end)},
       {"options.py", between(pyram_embedded_serve_options, pyram_embedded_serve_options_end)},
       {"rehearsal.py", between(pyram_embedded_serve_rehearsal, pyram_embedded_serve_rehearsal_end)},

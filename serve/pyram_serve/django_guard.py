@@ -4,6 +4,8 @@
   views that are plain functions, not for coroutines and middleware.
 - Sessions are not saved, and mails go nowhere.
 
+Where the warm-up is to see what a user sees who is logged in, each request has that user.
+
 It does not know of what a view does elsewhere: caches, files, other servers. There
 pyram_serve.warming() helps.
 """
@@ -79,6 +81,30 @@ def _guard(function, unreachable):
     return guarded
 
 
+def _logged_in(get_response, user):
+    """Puts the user where Django's AuthenticationMiddleware keeps it once it has looked into the session."""
+    @functools.wraps(get_response)
+    def get_response_for_user(handler, request):
+        request._cached_user = request._acached_user = user
+        return get_response(handler, request)
+    return get_response_for_user
+
+
+class NoUser(Exception):
+    """The warm-up's user is not there, in one line."""
+
+
+def find_user(name):
+    """The user of the project who has that name to log in with."""
+    if not present():
+        raise NoUser("--warm-up-user is for Django")
+    from django.contrib.auth import get_user_model
+    try:
+        return get_user_model()._default_manager.get_by_natural_key(name)
+    except Exception as error:  # Also that of a database which cannot be reached.
+        raise NoUser("there is no user %r: %s: %s" % (name, type(error).__name__, error)) from error
+
+
 def _guard_view(make_view_atomic, unreachable):
     @functools.wraps(make_view_atomic)
     def guarded(handler, view):
@@ -99,9 +125,21 @@ def _session_store():
         return None
 
 
+def _around_requests(handler, asgi, unreachable, user):
+    """The patches of Django's handler: (where, name, new)."""
+    name = "get_response_async" if asgi else "get_response"
+    get_response = getattr(handler, name)
+    if user is not None:
+        get_response = _logged_in(get_response, user)
+    if not asgi:
+        return [(handler, name, _guard(get_response, unreachable))]
+    return [(handler, name, get_response),
+            (handler, "make_view_atomic", _guard_view(handler.make_view_atomic, unreachable))]
+
+
 @contextlib.contextmanager
-def guarded(asgi):
-    """What is around a whole warm-up."""
+def guarded(asgi, user=None):
+    """What is around a whole warm-up. `user` is who is logged in."""
     if not present():
         yield
         return
@@ -111,8 +149,7 @@ def guarded(asgi):
     from django.db import connections
     store = _session_store()
     unreachable = set()
-    patches = [(BaseHandler, "make_view_atomic", _guard_view(BaseHandler.make_view_atomic, unreachable)) if asgi
-               else (BaseHandler, "get_response", _guard(BaseHandler.get_response, unreachable)),
+    patches = [*_around_requests(BaseHandler, asgi, unreachable, user),
                (settings, "EMAIL_BACKEND", "django.core.mail.backends.locmem.EmailBackend")]
     if store is not None:
         patches.append((store, "save", lambda self, must_create=False: None))

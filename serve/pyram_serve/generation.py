@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-from . import image, jit, machine, rehearsal, urls, worker_memory
+from . import image, jit, listeners, machine, rehearsal, urls, worker_memory
 
 
 class Channel:
@@ -225,11 +225,12 @@ class Start:
     def before_fork(self, arbiter, descriptors):
         from gunicorn import sock
         cfg, log = arbiter.cfg, arbiter.log
-        # A copy each: gunicorn closes what it gets.
-        arbiter.LISTENERS = sock.create_sockets(cfg, log, [os.dup(number) for number in descriptors])
+        arbiter.LISTENERS = (listeners.taken_over(descriptors, cfg, log) if descriptors
+                             else sock.create_sockets(cfg, log))
         self.channel({"listeners": True}, [listener.fileno() for listener in arbiter.LISTENERS])
         if self.asker:
             self.warm_up(arbiter)
+        self.watch.prepare(log, arbiter.num_workers)
         tell_when_booted(cfg, self.channel, self.watch)
         self.channel({"forking": arbiter.num_workers})
 

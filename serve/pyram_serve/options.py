@@ -11,6 +11,7 @@ the old one serves.
   --warm-up SECONDS         at most so long; it ends when the rate no longer rises; 0: none (60)
   --warm-up-urls FILE       a list of paths, or an access log in the common or combined format (/)
   --warm-up-host NAME       the host that the warm-up asks for (the first one that the project allows)
+  --warm-up-user NAME       who is logged in in the warm-up's requests, with Django; for pages behind a login
   --warm-up-timeout SECONDS how long one request of the warm-up may take (5)
   --ready-path PATH         answers 200 to whoever asks whether it serves; '' for none (/-/ready)
   --worker-memory MB        a worker that has written so much of its own ends, and a warm one takes its
@@ -33,6 +34,7 @@ class Options:
         self.warm_up = 60.0
         self.warm_up_urls = ""
         self.warm_up_host = ""
+        self.warm_up_user = ""
         self.warm_up_timeout = 5.0
         self.ready_path = "/-/ready"
         self.worker_memory = 32

@@ -172,6 +172,15 @@ def clear_up(log):
     gc.collect()  # What finalizers of the first let go of.
 
 
+def find_user(name, log):
+    """Who is logged in in the warm-up's requests, or None."""
+    try:
+        return django_guard.find_user(name) if name else None
+    except django_guard.NoUser as error:
+        log.warning("warm-up: nobody is logged in: %s", error)
+        return None
+
+
 def rehearse(asker, arbiter, options, requests, seconds, asgi):
     """Warms the application of `arbiter` up."""
     log = arbiter.log
@@ -183,9 +192,10 @@ def rehearse(asker, arbiter, options, requests, seconds, asgi):
         sockets = listeners(cfg, log, directory, len(arbiter.LISTENERS) > 1)
         asker.order({"address": sockets[0].getsockname(), "requests": requests, "over": ["GET", path],
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})
+        user = find_user(options.warm_up_user, log)
         pyram_serve._warming = True
         try:
-            with less_said(log), django_guard.guarded(asgi):
+            with less_said(log), django_guard.guarded(asgi, user):
                 run_worker(arbiter.app, cfg, log, asgi, path, sockets)
         finally:
             pyram_serve._warming = False

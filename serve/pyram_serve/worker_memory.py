@@ -6,24 +6,53 @@ behind grows slowly, and a worker that has written `limit` bytes of its own ends
 gunicorn's --max-requests. The next one is forked from the warm parent, which costs some milliseconds.
 
 An application that needs more than that (one that loads a model at its first request, say) would have its
-workers replaced again and again. A worker that reaches the limit early stays, and collects as usual.
+workers replaced again and again. A worker that reaches the limit early stays, and collects as usual, where the
+memory has room for workers that share nothing. Where it has not, a worker still gets all the room that there is,
+and is replaced then: better often than killed by the kernel.
 """
 
 import gc
 import logging
 import re
+import threading
 
-EVERY = 50  # Requests between two looks.
+from . import machine
+
+EVERY = 50  # Requests between two looks, at most.
+FIRST = 5  # Requests before the first look: an application that was not warmed up for them may write 1 MB in each.
 EARLY = 100  # Requests.
+# What a worker that collects has beside the parent's memory: its compiler's data, and garbage.
+STAYING = 96 << 20
+# The keeper, the daemon of the image, and the files of the image that are in use.
+OTHERS = 40 << 20
+LEAST = 8 << 20
+
+
+def _field(name, path):
+    """Bytes; None where the system doesn't say."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(re.search(r"^%s: +(\d+) kB" % name, file.read(), re.M).group(1)) << 10
+    except (OSError, AttributeError):
+        return None
 
 
 def own_memory(path="/proc/self/smaps_rollup"):
-    """Bytes that this process has written and shares with nobody; None where the system doesn't say."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(re.search(r"^Private_Dirty: +(\d+) kB", file.read(), re.M).group(1)) << 10
-    except (OSError, AttributeError):
-        return None
+    """Bytes that this process has written and shares with nobody."""
+    return _field("Private_Dirty", path)
+
+
+class Room:
+    """What each worker may have, and whether that is enough for one that shares nothing with the parent."""
+
+    def __init__(self, memory, parent, workers):
+        self.size = max(LEAST, (int(memory * 0.95) - OTHERS - parent) // max(1, workers))
+        self.staying = self.size >= parent + STAYING
+
+
+def room(workers, path="/proc/self/smaps_rollup"):
+    """To be asked in the parent, before it forks so many workers."""
+    return Room(machine.memory_limit(), _field("Anonymous", path) or machine.PARENT, workers)
 
 
 class Watch:
@@ -31,34 +60,63 @@ class Watch:
 
     def __init__(self, limit):
         self.limit = limit
+        self.room = None
         self.worker = None
         self.answered = 0
+        self.look = FIRST
+        self.before = 0
+        self.looking = threading.Lock()
+
+    def prepare(self, log, workers):
+        """In the parent, before it forks."""
+        self.room = room(workers)
+        if self.limit and self.room.size < self.limit:
+            self.limit = self.room.size
+            log.warning("The memory has room for %d MB of each worker's own: workers are replaced often. "
+                        "Fewer workers (-w) have more", self.limit >> 20)
 
     def begin(self, worker):
         """In a worker, before its first request."""
-        if self.limit and own_memory() is not None:
-            self.worker = worker
+        memory = own_memory()
+        if self.limit and memory is not None:
+            self.worker, self.before = worker, memory
             gc.disable()
 
     def request(self):
         if self.worker is None:
             return
         self.answered += 1
-        if self.answered % EVERY:
+        # Of several threads one looks.
+        if self.answered < self.look or not self.looking.acquire(False):
             return
+        try:
+            self._look()
+        finally:
+            self.looking.release()
+
+    def _look(self):
         memory = own_memory()
-        if memory is None or memory < self.limit:
-            return
-        if self.answered <= EARLY:
-            self._stay(memory)
+        if memory is None or self.worker is None:
+            self.worker = None
+        elif memory < self.limit:
+            self._next_look(memory)
+        elif self.answered <= EARLY and self.limit < self.room.size:
+            self._use_the_room(memory)
         else:
             self._make_place(memory)
-        self.worker = None
 
-    def _stay(self, memory):
-        self.worker.log.info("A worker has %d MB of its own after %d requests; it stays, and shares less",
-                             memory >> 20, self.answered)
-        gc.enable()
+    def _next_look(self, memory):
+        """The sooner, the less requests like those so far may still come."""
+        each = max(1, (memory - self.before) // self.answered)
+        self.look = self.answered + max(1, min(EVERY, (self.limit - memory) // each // 2))
+
+    def _use_the_room(self, memory):
+        self.limit = self.room.size
+        if self.room.staying:
+            self.worker.log.info("A worker has %d MB of its own after %d requests; it stays, and shares less",
+                                 memory >> 20, self.answered)
+            gc.enable()
+        self._next_look(memory)
 
     def _make_place(self, memory):
         self.worker.log.debug("A worker has %d MB of its own after %d requests; a new one takes its place",
@@ -66,3 +124,4 @@ class Watch:
         # gunicorn's lines about its end would be there every few seconds on a busy server.
         self.worker.log.error_log.addFilter(lambda record: record.levelno > logging.INFO)
         self.worker.max_requests = self.worker.nr
+        self.worker = None

@@ -1,10 +1,14 @@
 """Parts of pyram_serve that need no server."""
 
+import gc
+import logging
 import os
 import tempfile
+import types
 import unittest
+import unittest.mock
 
-from pyram_serve import client, machine, options, urls
+from pyram_serve import client, machine, options, urls, worker_memory
 
 
 class Options(unittest.TestCase):
@@ -78,6 +82,81 @@ class Machine(unittest.TestCase):
         self.assertEqual(machine.workers_and_threads(256 << 20, 2), (2, 1))
         self.assertEqual(machine.workers_and_threads(64 << 30, 4), (4, 1))
         self.assertEqual(machine.workers_and_threads(64 << 30, 64), (machine.MOST_WORKERS, 1))
+
+
+MB = 1 << 20
+
+
+class WorkerMemory(unittest.TestCase):
+    """What a worker does at each of its requests, for what it has then."""
+
+    def watch(self, room, limit=32 * MB):
+        log = logging.getLogger("worker memory")
+        watch = worker_memory.Watch(limit)
+        watch.room = room
+        self.worker = types.SimpleNamespace(nr=0, max_requests=0, log=types.SimpleNamespace(
+            info=log.info, debug=log.debug, warning=log.warning, error_log=logging.getLogger("errors of it")))
+        self.addCleanup(gc.enable)
+        self.own = 1 * MB
+        patch = unittest.mock.patch.object(worker_memory, "own_memory", lambda: self.own)
+        patch.start()
+        self.addCleanup(patch.stop)
+        watch.begin(self.worker)
+        return watch
+
+    def requests_until_replaced(self, watch, each, most=1000):
+        for number in range(1, most + 1):
+            self.own += each
+            self.worker.nr = number
+            watch.request()
+            if self.worker.max_requests:
+                return number
+        return None
+
+    def test_room_is_shared_out(self):
+        room = worker_memory.Room(256 * MB, 100 * MB, 2)
+        self.assertEqual((room.size >> 20, room.staying), (51, False))
+        self.assertEqual(worker_memory.Room(64 * MB, 100 * MB, 2).size, worker_memory.LEAST)
+        self.assertTrue(worker_memory.Room(1024 * MB, 100 * MB, 2).staying)
+
+    def test_slow_growth_ends_at_the_limit(self):
+        watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
+        number = self.requests_until_replaced(watch, MB // 10)
+        self.assertAlmostEqual(number, 310, delta=10)
+
+    def test_fast_growth_stays_where_there_is_room(self):
+        watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
+        self.assertIsNone(self.requests_until_replaced(watch, MB))
+        self.assertTrue(gc.isenabled())
+
+    def test_fast_growth_without_room_ends_before_it_is_used_up(self):
+        watch = self.watch(worker_memory.Room(256 * MB, 100 * MB, 2))
+        for _ in range(3):
+            number = self.requests_until_replaced(watch, MB)
+            self.assertTrue(40 <= number <= 52, number)
+            self.assertFalse(gc.isenabled())
+            watch = self.watch(watch.room)
+
+    def test_less_room_than_the_limit(self):
+        watch = worker_memory.Watch(32 * MB)
+        said = []
+        with unittest.mock.patch.object(worker_memory, "room",
+                                        lambda workers: worker_memory.Room(200 * MB, 120 * MB, workers)):
+            watch.prepare(types.SimpleNamespace(warning=lambda text, *words: said.append(text % words)), 2)
+        self.assertEqual(watch.limit >> 20, 15)
+        self.assertIn("room for 15 MB", said[0])
+
+    def test_another_thread_looks_at_the_same_time(self):
+        watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
+        watch.answered = worker_memory.EARLY
+
+        def own_memory():
+            watch.request()
+            return 40 * MB
+        with unittest.mock.patch.object(worker_memory, "own_memory", own_memory):
+            watch.request()
+        self.assertEqual(self.worker.max_requests, self.worker.nr)
+        self.assertIsNone(watch.worker)
 
 
 class Rounds(unittest.TestCase):

@@ -67,9 +67,10 @@ import django
 from django.conf import settings
 settings.configure(
     DEBUG=False, SECRET_KEY="test", ALLOWED_HOSTS=[".example.org"], ROOT_URLCONF=__name__,
-    INSTALLED_APPS=["django.contrib.sessions"], USE_TZ=True,
+    INSTALLED_APPS=["django.contrib.sessions", "django.contrib.contenttypes", "django.contrib.auth"], USE_TZ=True,
     MIDDLEWARE=["django.middleware.security.SecurityMiddleware",
-                "django.contrib.sessions.middleware.SessionMiddleware"],
+                "django.contrib.sessions.middleware.SessionMiddleware",
+                "django.contrib.auth.middleware.AuthenticationMiddleware"],
     SECURE_SSL_REDIRECT=True, SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"),
     SESSION_ENGINE="django.contrib.sessions.backends.file", SESSION_FILE_PATH=os.environ["SESSIONS"],
     EMAIL_BACKEND="django.core.mail.backends.filebased.EmailBackend", EMAIL_FILE_PATH=os.environ["MAILS"],
@@ -80,21 +81,28 @@ from django.db import connection, models, transaction
 from django.http import HttpResponse
 from django.urls import path
 import pyram_serve
-before = 0
+before, users = 0, set()
 class Visit(models.Model):
     class Meta:
         app_label = "visits"
 def home(request):
     global before
     before += pyram_serve.warming()
+    if pyram_serve.warming():
+        users.add(request.user.get_username())
     with transaction.atomic(durable=True):
         Visit.objects.create()
     transaction.on_commit(lambda: open(os.environ["DATABASE"] + ".committed", "a").close())
     request.session["seen"] = True
     send_mail("subject", "text", "from@example.org", ["to@example.org"])
-    return HttpResponse("%%d|%%d|%%s" %% (before, Visit.objects.count(), connection.in_atomic_block))
+    return HttpResponse("%%d|%%d|%%s|%%s|%%s" %% (before, Visit.objects.count(), connection.in_atomic_block,
+                                                sorted(users), request.user.get_username()))
 urlpatterns = [path("", home)]
 if __name__ == "__main__":
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    call_command("migrate", verbosity=0)
+    User.objects.create_user("ann")
     with connection.schema_editor() as editor:
         editor.create_model(Visit)
 else:
@@ -325,13 +333,13 @@ class Django(Case):
         self.start(*words, **environment)
         self.ready()
 
-    def check_traces(self, kind):
-        self.start_django(kind, "-w", "1")
+    def check_traces(self, kind, *words, user=""):
+        self.start_django(kind, "-w", "1", *words)
         self.assertEqual((os.listdir(self.file("sessions")), os.listdir(self.file("mails"))), ([], []))
         self.assertFalse(os.path.exists(self.file("db.committed")))
-        before, count, atomic = self.fields(Host="www.example.org", **{"X-Forwarded-Proto": "https"})
+        before, count, atomic, users, now = self.fields(Host="www.example.org", **{"X-Forwarded-Proto": "https"})
         self.assertGreater(int(before), 20, self.said())
-        self.assertEqual((count, atomic), ("1", "False"))
+        self.assertEqual((count, atomic, users, now), ("1", "False", str([user]), ""), self.said())
         # What is real is done.
         self.assertEqual((len(os.listdir(self.file("sessions"))), len(os.listdir(self.file("mails")))), (1, 1))
         self.assertTrue(os.path.exists(self.file("db.committed")))
@@ -357,6 +365,16 @@ urlpatterns.append(path("plain", plain))
 
     def test_asgi_leaves_no_trace(self):
         self.check_traces("asgi")
+
+    def test_a_user_is_logged_in_in_the_warm_up_only(self):
+        self.check_traces("wsgi", "--warm-up-user=ann", user="ann")
+
+    def test_a_user_is_logged_in_under_asgi(self):
+        self.check_traces("asgi", "--warm-up-user=ann", user="ann")
+
+    def test_without_that_user_nobody_is_logged_in(self):
+        self.check_traces("wsgi", "--warm-up-user=bob")
+        self.assertIn("warm-up: nobody is logged in: there is no user 'bob'", self.said())
 
 
 class Load:
@@ -411,7 +429,7 @@ class Reload(Case):
                     while "one" in load.answers[-50:]:
                         time.sleep(0.05)
                     self.assertGreater(int(self.fields()[1]), 20)
-                self.assertEqual(load.failed, [])
+                self.assertEqual(load.failed, [], self.said())
                 self.stop()
 
     def test_broken_code_leaves_the_old_serving(self):
@@ -442,6 +460,52 @@ class Reload(Case):
         self.ready()
         self.wait_for_answer("three")
         self.stop()
+
+
+class Addresses(Case):
+    """PyPy takes an address for one of the family that its socket was made with."""
+
+    APPLICATION = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [("%(version)s|%%s|%%s|%%s" %% (environ["REMOTE_ADDR"], environ["SERVER_NAME"],
+                                          environ["wsgi.url_scheme"])).encode()]
+"""
+
+    def check(self, host, family):
+        with socket.create_server((host, 0), family=family) as free:
+            self.address = free.getsockname()[:2]
+        bound = ("[%s]:%d" if ":" in host else "%s:%d") % self.address
+        self.write("site_app.py", self.APPLICATION % {"version": "one"})
+        # Nobody's word on how the client came is taken.
+        self.start("-w", "1", "--warm-up=0", "-b", bound, "--forwarded-allow-ips=192.0.2.1", bind=False)
+        self.ready()
+        self.assertEqual(self.fields("/", **{"X-Forwarded-Proto": "https"}), ["one", host, host, "http"])
+        self.write("site_app.py", self.APPLICATION % {"version": "two"})
+        self.server.send_signal(signal.SIGHUP)
+        self.ready()
+        self.wait_for_answer("two")
+        self.assertEqual(self.fields("/", **{"X-Forwarded-Proto": "https"}), ["two", host, host, "http"])
+        self.assertNotIn("unix:", self.said())
+        self.stop()
+
+    def ask(self, path="/", **headers):
+        connection = http.client.HTTPConnection(*self.address, timeout=60)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text
+
+    def test_a_reload_keeps_the_clients_addresses(self):
+        self.check("127.0.0.1", socket.AF_INET)
+
+    def test_a_reload_keeps_the_clients_addresses_of_version_6(self):
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            self.skipTest("there is no IPv6 here")
+        self.check("::1", socket.AF_INET6)
 
 
 class OtherImage(Case):
