@@ -24,6 +24,7 @@
 #include "image-builder/project_file.h"
 #include "image-builder/train/train.h"
 #include "image-builder/usage_error.h"
+#include "registry/fetcher.h"
 #include "registry/pull.h"
 #include "registry/push.h"
 #include "support/error.h"
@@ -381,11 +382,25 @@ void add_pull(CLI::App& app, pyram::registry::PullOptions& options) {
                       "/etc/pyram/trust.d");
   command->add_option("--arch", options.architecture,
                       "the processor, amd64 or arm64; otherwise this machine's");
+  command->add_flag("--lazy", options.lazy,
+                    "return when the image can be used; a process of its own fetches the rest");
+  command
+      ->add_option("--rate", options.rate,
+                   "with --lazy: bytes a second of what nobody waits for (512K, 8M; 0: any)")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("8M");
   add_session(command, options.session, options.quiet);
   command->callback([&options] {
     const std::string text = pyram::registry::pull_image(options);
     if (!options.quiet) print(text);
   });
+}
+
+// How pull and pyram-mount start the process that fetches the rest; for nobody else.
+void add_fetch(CLI::App& app, std::filesystem::path& directory) {
+  CLI::App* command = app.add_subcommand("fetch")->group("");
+  command->add_option("DIRECTORY", directory)->required();
+  command->callback([&directory] { pyram::registry::fetch_image(directory); });
 }
 
 }  // namespace
@@ -424,6 +439,8 @@ int main(int argc, char** argv) {
     add_push(app, push);
     pyram::registry::PullOptions pull;
     add_pull(app, pull);
+    std::filesystem::path fetched;
+    add_fetch(app, fetched);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {
