@@ -19,6 +19,8 @@ enum class StatusFormat { kSummary, kText, kJson, kPrometheus };
 
 // What an option --worker says that both sides understand of each other.
 inline constexpr char kWorkerProtocol[] = "1";
+// The same of an image that is being fetched, with two handles more.
+inline constexpr char kPartialWorkerProtocol[] = "2";
 
 struct Options {
   Action action = Action::kMount;
@@ -36,7 +38,8 @@ struct Options {
   std::uint64_t idle_timeout = 0;  // Seconds; 0: never.
   int ready_fd = -1;
   Image::Verify verify = Image::Verify::kNo;
-  std::filesystem::path record;  // Where to write what was read; empty: nowhere.
+  std::uint64_t fetch_timeout = 60;  // Seconds to wait for bytes that are fetched; 0: for ever.
+  std::filesystem::path record;      // Where to write what was read; empty: nowhere.
 
   // From -o:
   std::uint64_t offset = 0;
@@ -50,9 +53,10 @@ struct Options {
   bool allow_root = false;
   bool nonempty = false;
   bool no_exec = false;
-  bool supervise = true;   // The worker is a process of its own.
-  bool confine = true;     // The worker can do nothing but serve.
-  bool can_resend = true;  // False: as on a kernel before Linux 6.9.
+  bool is_partial = false;  // Of kWork.
+  bool supervise = true;    // The worker is a process of its own.
+  bool confine = true;      // The worker can do nothing but serve.
+  bool can_resend = true;   // False: as on a kernel before Linux 6.9.
 };
 
 }  // namespace pyram

@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "support/error.h"
+
 namespace pyram {
 namespace {
 
@@ -80,6 +82,15 @@ std::string describe_status(const DaemonFacts& facts, const Statistics& statisti
   line("cache_joins", statistics.cache_joins.value());
   line("prefetch_total_bytes", statistics.prefetch_total.load());
   line("prefetch_done_bytes", statistics.prefetch_done.load());
+  if (facts.partial != nullptr) {
+    const MapHead head = facts.partial->head();
+    line("fetch_total_bytes", head.size);
+    line("fetch_done_bytes", head.here);
+    line("fetch_rate_bytes", head.is_whole != 0 ? 0 : head.rate);
+    line("fetch_errors", head.errors);
+    line("fetch_running", head.is_whole == 0 && facts.partial->is_being_fetched() ? 1 : 0);
+    if (head.is_whole == 0) line("fetch_last_error", escape(head.last_error.data()));
+  }
   return out;
 }
 

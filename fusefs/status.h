@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <string>
 
+#include "fusefs/image/partial_image.h"
 #include "fusefs/mount_options.h"
 #include "fusefs/statistics.h"
 
@@ -40,6 +41,7 @@ struct DaemonFacts {
   int memory_file = -1;     // /proc/self/statm, which a confined worker could not open later.
   unsigned threads = 0;
   std::size_t cache_capacity = 0;
+  const PartialImage* partial = nullptr;  // Of an image that is being fetched.
   std::chrono::steady_clock::time_point started;
 };
 

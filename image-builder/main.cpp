@@ -24,6 +24,7 @@
 #include "image-builder/project_file.h"
 #include "image-builder/train/train.h"
 #include "image-builder/usage_error.h"
+#include "registry/fetcher.h"
 #include "registry/pull.h"
 #include "registry/push.h"
 #include "support/error.h"
@@ -371,9 +372,9 @@ void add_push(CLI::App& app, PushWords& push) {
 
 void add_blocks(CLI::App& app, InfoOptions& options, std::string& output) {
   CLI::App* command = app.add_subcommand(
-      "blocks", "write the table by which pull reuses old images, for an image at a URL");
-  command->add_option("IMAGE", options.image, "the image: a file, or a name")->required();
-  command->add_option("-o,--output", output, "the table; otherwise IMAGE.blocks");
+      "blocks", "write the table of blocks that lets pull reuse old images, for an image at a URL");
+  command->add_option("IMAGE", options.image, "image: a file or a name")->required();
+  command->add_option("-o,--output", output, "file to write; default: IMAGE.blocks");
   command->callback([&options, &output] {
     const std::string file = image(options);
     print(pyram::registry::write_block_table(file, output.empty() ? file + ".blocks" : output));
@@ -392,16 +393,31 @@ void add_pull(CLI::App& app, pyram::registry::PullOptions& options) {
                       "require a signature of this Ed25519 public key (PEM); default: of those in "
                       "/etc/pyram/trust.d");
   command->add_option("--from", options.from,
-                      "an image that has parts of it, which are not fetched again, besides those "
-                      "that were pulled before (more than once: several)");
+                      "older image whose blocks are reused instead of downloaded, in addition to "
+                      "pulled ones (may be repeated)");
   command->add_option("--arch", options.architecture,
                       "processor, amd64 or arm64; default: this machine's");
+  command->add_flag("--lazy", options.lazy,
+                    "return when the image can be used; another process downloads the rest");
+  command
+      ->add_option(
+          "--rate", options.rate,
+          "with --lazy: bytes per second for what no program waits for (512K, 8M; 0: no limit)")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("8M");
   add_session(command, options.session, options.quiet);
   command->callback([&options] {
     for (auto& old : options.from) old = image_file(old.native());
     const std::string text = pyram::registry::pull_image(options);
     if (!options.quiet) print(text);
   });
+}
+
+// How pull and pyram-mount start the process that fetches the rest; for nobody else.
+void add_fetch(CLI::App& app, std::filesystem::path& directory) {
+  CLI::App* command = app.add_subcommand("fetch")->group("");
+  command->add_option("DIRECTORY", directory)->required();
+  command->callback([&directory] { pyram::registry::fetch_image(directory); });
 }
 
 }  // namespace
@@ -442,6 +458,8 @@ int main(int argc, char** argv) {
     add_pull(app, pull);
     std::string table;
     add_blocks(app, info, table);
+    std::filesystem::path fetched;
+    add_fetch(app, fetched);
     try {
       app.parse(argc, argv);
     } catch (const CLI::Success& wanted) {

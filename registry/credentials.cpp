@@ -154,6 +154,18 @@ std::optional<Credential> find_in(const json& config, const std::string& host,
 
 }  // namespace
 
+bool asks_programs() {
+  for (const fs::path& file : files()) {
+    std::error_code missing;
+    if (!fs::exists(file, missing)) continue;
+    const json config = json::parse(read_file(file), nullptr, false);
+    if (config.is_object() && (config.contains("credHelpers") || config.contains("credsStore"))) {
+      return true;
+    }
+  }
+  return false;
+}
+
 std::optional<Credential> find_credential(const std::string& host, const std::string& repository) {
   for (const fs::path& file : files()) {
     std::error_code missing;

@@ -21,4 +21,7 @@ struct Credential {
 [[nodiscard]] std::optional<Credential> find_credential(const std::string& host,
                                                         const std::string& repository);
 
+// Whether programs that keep credentials may have to be asked.
+[[nodiscard]] bool asks_programs();
+
 }  // namespace pyram::registry

@@ -124,6 +124,7 @@ class Http::Exchange {
     const auto patience = static_cast<long>(options_.patience.count());
     set(CURLOPT_CONNECTTIMEOUT, std::min(kConnectSeconds, patience));
     set(CURLOPT_LOW_SPEED_LIMIT, kLeastRate);
+    set(CURLOPT_MAX_RECV_SPEED_LARGE, static_cast<curl_off_t>(request_.most_per_second));
     set(CURLOPT_LOW_SPEED_TIME, patience);
     set(CURLOPT_USERAGENT, "pyram-image/" PYRAM_VERSION);
     set(CURLOPT_WRITEFUNCTION, &Exchange::write);

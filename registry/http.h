@@ -54,6 +54,7 @@ struct Request {
   std::string body{};                  // What is sent, unless a file is.
   std::optional<FileRange> file{};
   std::size_t most = std::size_t{64} << 10;  // Of Response::body.
+  std::uint64_t most_per_second = 0;         // Bytes of the answer; 0: as they come.
 
   // Gets the body of an answer with status 200 or 206, as it comes; `so_far` has the headers. May
   // throw, which ends the transfer and comes out of Http::send().

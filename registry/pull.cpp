@@ -11,6 +11,7 @@
 #include "image-builder/progress.h"
 #include "registry/difference.h"
 #include "registry/download.h"
+#include "registry/lazy_pull.h"
 #include "registry/registry.h"
 #include "registry/store.h"
 #include "support/amounts.h"
@@ -46,6 +47,7 @@ bool is_reference_to_url(const std::string& source) {
 struct Found {
   std::string manifest_digest;
   Descriptor layer;
+  std::string image_digest;  // Of the Merkle tree; the manifest's digest covers it. May be empty.
 };
 
 std::string get_manifest(Registry& registry, const std::string& tag_or_digest,
@@ -91,7 +93,11 @@ Found find_image(Registry& registry, const ImageReference& reference, const Pull
                                           ": it is no image of Pyram's, which pyram-image push "
                                           "makes, but for example a container");
   }
-  return {describe(text, kManifestType).digest, artifact.layers[0]};
+  const auto image_digest = artifact.annotations.find(kImageDigest);
+  const bool has_digest =
+      image_digest != artifact.annotations.end() && is_digest(image_digest->second);
+  return {describe(text, kManifestType).digest, artifact.layers[0],
+          has_digest ? image_digest->second : std::string()};
 }
 
 // Checks every byte, and who signed it. What doesn't hold is removed.
@@ -106,9 +112,10 @@ void verify(PartialFile& file, const std::vector<fs::path>& keys, const std::str
 }
 
 std::string report(const std::string& source, const fs::path& image,
-                   const std::vector<fs::path>& keys) {
-  const auto trailer = builder::read_trailer(image);
-  std::string text = source + ": whole, " + builder::digest_text(trailer->digest) + "\n";
+                   const std::vector<fs::path>& keys, std::optional<Trailer> of_lazy = {}) {
+  const auto trailer = of_lazy ? of_lazy : builder::read_trailer(image);
+  std::string text = source + (of_lazy ? ": can be used, and is being fetched, " : ": whole, ") +
+                     builder::digest_text(trailer->digest) + "\n";
   if (!trailer->signature) {
     text += "not signed\n";
   } else if (keys.empty()) {
@@ -138,6 +145,19 @@ class Pull {
     PartialFile file(place.partial);
     const auto step = [this](double done) { progress_.step(done); };
     Reused reused;
+    if (options_.lazy && !is_there(place.image, digest)) {
+      LazySource source = source_of(registry.blob_url(digest), std::string(reference.host),
+                                    std::string(reference.repository));
+      source.image_digest = found.image_digest;
+      source.file_digest = digest;
+      if (const auto trailer = begin(source, place, file, found.layer.size)) {
+        file.remove();
+        if (store) store->set_name(reference, digest);
+        return report(options_.source, place.image, keys_, trailer) + "manifest " +
+               found.manifest_digest + "\n";
+      }
+    }
+    wait_for_rest(place.image);
     if (is_there(place.image, digest)) {
       file.remove();
       (void)builder::verify_image(place.image, keys_);
@@ -164,6 +184,19 @@ class Pull {
     Session session(options_.session, host_of(options_.source), "", "");
     const Place place = choose_place(options_.output, options_.digest, std::nullopt);
     PartialFile file(place.partial);
+    if (options_.lazy) {
+      LazySource source = source_of(options_.source, host_of(options_.source), "");
+      source.image_digest = options_.digest;
+      if (const auto trailer = begin(source, place, file, 0)) {
+        file.remove();
+        return report(options_.source, place.image, keys_, trailer);
+      }
+    }
+    if (wait_for_rest(place.image) && is_what_was_meant(place.image)) {
+      file.remove();
+      (void)builder::verify_image(place.image, keys_);
+      return report(options_.source, place.image, keys_);
+    }
     progress_.phase("fetching " + options_.source);
     const auto step = [this](double done) { progress_.step(done); };
     Reused reused = reuse_blocks({.old = old_images(place.image),
@@ -193,6 +226,55 @@ class Pull {
   }
 
  private:
+  [[nodiscard]] LazySource source_of(std::string url, std::string host,
+                                     std::string repository) const {
+    LazySource source;
+    source.name = options_.source;
+    source.url = std::move(url);
+    source.host = std::move(host);
+    source.repository = std::move(repository);
+    source.rate = options_.rate;
+    source.session = options_.session;
+    // Who fetches the rest runs elsewhere.
+    fs::path& certificates = source.session.http.certificates;
+    if (!certificates.empty()) certificates = fs::absolute(certificates);
+    return source;
+  }
+
+  // Nothing where the image has to come as a whole.
+  [[nodiscard]] std::optional<Trailer> begin(const LazySource& source, const Place& place,
+                                             PartialFile& file, std::uint64_t size) {
+    std::optional<Trailer> trailer;
+    if (!source.image_digest.empty()) {
+      try {
+        trailer = begin_lazily({.source = source,
+                                .image = place.image,
+                                .directory = place.partial.native() + ".lazy",
+                                .size = size,
+                                .keys = keys_});
+      } catch (...) {
+        if (file.size() == 0) file.remove();
+        throw;
+      }
+    }
+    if (!trailer && !options_.quiet) {
+      progress_.note("this server or this image can only be fetched as a whole");
+    }
+    return trailer;
+  }
+
+  // Where the image is on its way already.
+  bool wait_for_rest(const fs::path& image) {
+    const SessionOptions& session = options_.session;
+    constexpr std::chrono::seconds kBetween{8};
+    return wait_until_whole(image, (session.http.patience + kBetween) * (session.retries + 1),
+                            [this](double done) {
+                              if (!is_waiting_) progress_.phase("fetching the rest");
+                              is_waiting_ = true;
+                              progress_.step(done);
+                            });
+  }
+
   // By the file's digest, or the one that the image's own tools show.
   [[nodiscard]] bool is_what_was_meant(const fs::path& file) const {
     if ("sha256:" + builder::sha256_of_file(file) == options_.digest) return true;
@@ -263,6 +345,7 @@ class Pull {
   std::function<void(const std::string&)> note_ = [this](const std::string& text) {
     progress_.note(text);
   };
+  bool is_waiting_ = false;
 };
 
 }  // namespace

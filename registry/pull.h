@@ -19,6 +19,8 @@ struct PullOptions {
   std::vector<std::filesystem::path> keys;  // One of which has to have signed it.
   std::string architecture;                 // This machine's where empty.
   SessionOptions session;
+  bool lazy = false;                            // The image can be used before all of it is here.
+  std::uint64_t rate = std::uint64_t{8} << 20;  // Then of what nobody waits for, bytes a second.
   bool quiet = false;
 };
 

@@ -25,6 +25,11 @@ class Registry {
   // there is none.
   [[nodiscard]] std::optional<std::string> manifest(const std::string& tag_or_digest);
 
+  // Where a blob is, for requests by one's own session.
+  [[nodiscard]] std::string blob_url(const std::string& digest) const {
+    return url("blobs", digest);
+  }
+
   // Fetches a blob into `file`, and checks it against its digest: what doesn't hold is fetched
   // anew, once. Returns whether it was.
   bool fetch(const Descriptor& blob, PartialFile& file,

@@ -1,7 +1,8 @@
 // Where pulled images are kept, and found by `pyram --image REFERENCE` (support/image_reference.h):
-//   images/DIGEST.sqfs   an image that was checked; DIGEST is that of the file, without "sha256:"
+//   images/DIGEST.sqfs   an image that was checked; DIGEST is that of the file, without "sha256:".
+//                        Or the stub of one that is being fetched (fusefs/image/partial_image.h)
 //   names/REFERENCE      a link to it
-//   partial/DIGEST       what is being fetched
+//   partial/DIGEST       what is being fetched; DIGEST.lazy: what can be used meanwhile
 #pragma once
 
 #include <filesystem>

@@ -62,9 +62,10 @@ bool changes_nothing(std::string_view name) {
 }
 
 [[gnu::cold]] Error unknown_mount_option(std::string_view text) {
-  constexpr std::array<std::string_view, 16> kNames = {
-      "offset",   "subdir", "uid", "gid",  "timeout", "notify_pipe",  "allow_other", "allow_root",
-      "nonempty", "noexec", "dev", "suid", "debug",   "nosupervisor", "noconfine",   "noresend"};
+  constexpr std::array<std::string_view, 17> kNames = {
+      "offset",      "subdir",      "uid",          "gid",       "timeout", "fetch_timeout",
+      "notify_pipe", "allow_other", "allow_root",   "nonempty",  "noexec",  "dev",
+      "suid",        "debug",       "nosupervisor", "noconfine", "noresend"};
   return usage("unknown mount option " + quote(text) +
                suggestion(text.substr(0, text.find('=')), kNames));
 }
@@ -78,6 +79,8 @@ void apply_mount_option(Options& options, std::string_view text) {
     options.offset = number_of(name, value);
   } else if (name == "timeout") {
     options.idle_timeout = number_of(name, value);
+  } else if (name == "fetch_timeout") {
+    options.fetch_timeout = number_of(name, value);
   } else if (name == "uid") {
     options.uid = id_of(name, value);
   } else if (name == "gid") {
@@ -227,7 +230,7 @@ using Text = std::string_view;
 constexpr int kMostDescriptors = 1 << 20;
 constexpr unsigned kMostThreads = 64;
 
-constexpr std::array<Option, 21> kOptions{{
+constexpr std::array<Option, 22> kOptions{{
     {'h', "--help", "", "Print this help and exit",
      [](Parsed& parsed, Text, Text) { parsed.wants_help = true; }},
     {'V', "--version", "", "Print the version and exit",
@@ -254,6 +257,9 @@ constexpr std::array<Option, 21> kOptions{{
      }},
     {0, "--verify", "", "Check everything that is read from the image against its Merkle tree",
      [](Parsed& parsed, Text, Text) { parsed.options.verify = Image::Verify::kYes; }},
+    {0, "--block", "",
+     "For an image that is being fetched: reads wait for their bytes without limit",
+     [](Parsed& parsed, Text, Text) { parsed.options.fetch_timeout = 0; }},
     {0, "--idle-timeout", "SECONDS", "Unmount after this many seconds without use; 0: never",
      [](Parsed& parsed, Text name, Text value) {
        parsed.options.idle_timeout =
@@ -281,7 +287,8 @@ constexpr std::array<Option, 21> kOptions{{
     // How a supervisor calls a worker.
     {0, "--worker", "PROTOCOL", "",
      [](Parsed& parsed, Text name, Text value) {
-       if (value != kWorkerProtocol)
+       parsed.options.is_partial = value == kPartialWorkerProtocol;
+       if (value != kWorkerProtocol && !parsed.options.is_partial)
          throw usage(std::string(name) + " is for pyram-mount's own use");
        parsed.is_worker = true;
      }},
@@ -300,6 +307,9 @@ constexpr char kMountOptions[] =
     "  -o uid=N                    Every file belongs to this user\n"
     "  -o gid=N                    Every file belongs to this group\n"
     "  -o timeout=SECONDS          As --idle-timeout\n"
+    "  -o fetch_timeout=SECONDS    For an image that is being fetched: longest time that a read "
+    "waits\n"
+    "                              (60); 0: as --block\n"
     "  -o notify_pipe=PATH         Write 's' to this named pipe when the mount is ready, or 'f' on "
     "failure\n"
     "  -o allow_other              Other users may read the mount\n"

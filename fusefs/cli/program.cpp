@@ -132,7 +132,10 @@ void mount(pyram::Options& options) {
   }
   // First: the image may be one of the descriptors that are closed next.
   pyram::ImageFile image = telling(readiness, [&] { return open_image(options); });
-  close_inherited(std::array{options.ready_fd, options.device, image.descriptor()});
+  const pyram::PartialImage* const partial = image.partial();
+  close_inherited(std::array{options.ready_fd, options.device, image.descriptor(),
+                             partial != nullptr ? partial->map() : -1,
+                             partial != nullptr ? partial->ask() : -1});
   const auto serve = [&] { pyram::run_daemon(options, std::move(image), readiness); };
   if (options.foreground) {
     telling(readiness, serve);
@@ -201,7 +204,8 @@ int run(int argc, char** argv) {
       pyram::reload_worker(options->mount_point);
       break;
     case pyram::Action::kWork:
-      return pyram::run_worker(*options, pyram::inherited_handles(), pyram::WorkerKind::kProcess);
+      return pyram::run_worker(*options, pyram::inherited_handles(options->is_partial),
+                               pyram::WorkerKind::kProcess);
     case pyram::Action::kStatus:
       show_status(*options);
       break;

@@ -23,7 +23,8 @@ bool is_number(std::string_view text) {
 bool is_gauge(std::string_view name) {
   return name == "threads" || name == "pid" || name == "worker_pid" || name == "resident_bytes" ||
          name.starts_with("cache_bytes") || name.starts_with("cache_capacity") ||
-         name.starts_with("prefetch_") || name.starts_with("uptime_");
+         name.starts_with("prefetch_") || (name.starts_with("fetch_") && name != "fetch_errors") ||
+         name.starts_with("uptime_");
 }
 
 void write_text(std::string& out, std::string_view name, std::string_view value) {

@@ -70,6 +70,22 @@ std::string read_ahead(const Answer& answer) {
   return megabytes(done) + " of " + megabytes(total);
 }
 
+// Of an image that is being fetched.
+std::string fetched(const Answer& answer) {
+  const std::uint64_t total = answer.number("fetch_total_bytes");
+  const std::uint64_t done = answer.number("fetch_done_bytes");
+  if (done >= total) return "done, " + megabytes(total);
+  std::string text = std::to_string(done * 100 / total) + "%, " + megabytes(done) + " of " +
+                     megabytes(total) + ", " + megabytes(answer.number("fetch_rate_bytes")) + "/s";
+  if (answer.number("fetch_running") == 0) text += ", but nobody fetches the rest now";
+  if (const std::uint64_t errors = answer.number("fetch_errors"); errors > 0) {
+    text += "; " + std::to_string(errors) + (errors == 1 ? " failure" : " failures");
+    const std::string_view last = answer.text("fetch_last_error");
+    if (!last.empty()) text.append(", the last: ").append(escape(last));
+  }
+  return text;
+}
+
 void add_count(std::string& text, std::uint64_t count, std::string_view one,
                std::string_view more) {
   if (count == 0) return;
@@ -115,6 +131,7 @@ std::string summarise_status(const std::string& lines, std::optional<std::uint64
   line("read", megabytes(answer.number("image_read_bytes")) + " of the image, " +
                    megabytes(answer.number("decompressed_bytes")) + " decompressed");
   line("read ahead", read_ahead(answer));
+  if (answer.number("fetch_total_bytes") > 0) line("fetched", fetched(answer));
   if (waiting) {
     std::string text;
     add_count(text, *waiting, "request", "requests");

@@ -14,6 +14,7 @@
 #include "fusefs/image/extent.h"
 #include "fusefs/image/tree_walk.h"
 #include "support/error.h"
+#include "support/io.h"
 
 namespace pyram {
 namespace {
@@ -37,6 +38,18 @@ Error unknown_compressor(const Superblock& super, const std::string& name) {
                                    ", which this build cannot read; make it with zstd"};
 }
 
+// What a stub leads to; nothing where the file is none. No image is as short.
+[[gnu::cold]] std::optional<PartialImage::Opened> open_partial(int stub,
+                                                               const std::filesystem::path& path) {
+  std::string text(kLongestStub, '\0');
+  text.resize(pread_full(stub, std::as_writable_bytes(std::span(text)), 0));
+  const auto directory = parse_stub(text);
+  if (!directory) return std::nullopt;
+  // The stub may have been found by a link.
+  const auto place = std::filesystem::canonical(path).parent_path();
+  return PartialImage::open((place / *directory).lexically_normal().native(), quote(path.native()));
+}
+
 // Names that the kernel or a person would take for something else.
 bool is_sound_name(std::string_view name) {
   return !name.empty() && name != "." && name != ".." && name.size() <= 256 &&
@@ -55,6 +68,13 @@ ImageFile Image::open_file(const std::filesystem::path& path, std::uint64_t offs
   if (!file) {
     throw system_error(ExitCode::kBadImage, errno, "open the image " + quote(path.native()));
   }
+  struct stat status {};
+  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode) && offset == 0 &&
+      status.st_size < static_cast<off_t>(kLongestStub)) {
+    if (auto opened = open_partial(file.get(), path)) {
+      return {std::move(opened->data), quote(path.native()), 0, std::move(opened->partial)};
+    }
+  }
   return {std::move(file), quote(path.native()), offset};
 }
 
@@ -65,7 +85,8 @@ void Image::check(const ImageFile& file) {
 
 Image::Image(ImageFile file, Verify verify, std::string_view subdirectory) {
   superblock_ = read_superblock(file);
-  if (verify == Verify::kYes) {
+  // What was fetched is always checked: nothing else says that it is right.
+  if (verify == Verify::kYes || file.partial() != nullptr) {
     // Where the tree lies is what the superblock says: then it is read again, as one that is
     // checked.
     file.verify(superblock_.bytes_used);

@@ -49,6 +49,7 @@ class Image {
                                                    std::uint64_t offset = 0,
                                                    Verify verify = Verify::kNo);
   // The two steps of open(), for a caller that only keeps the file: open it, check the superblock.
+  // A stub leads to the image that is being fetched (partial_image.h), which is always verified.
   [[nodiscard]] static ImageFile open_file(const std::filesystem::path& path,
                                            std::uint64_t offset = 0);
   static void check(const ImageFile& file);
@@ -62,6 +63,10 @@ class Image {
   [[nodiscard]] bool verifies() const { return file_->verifies(); }
   // Whether the file was written to since it was opened (ImageFile).
   [[nodiscard]] bool was_overwritten() const { return file_->was_overwritten(); }
+  // Of an image that is being fetched; otherwise nullptr.
+  [[nodiscard]] PartialImage* partial() const { return file_->partial(); }
+  // Returns once what a read of the block needs is here (ImageFile::await).
+  void await(const Block& block) const { file_->await(block.position, block.stored_size); }
   [[nodiscard]] InodeRef root() const { return root_; }
 
   [[nodiscard]] Attributes attributes(InodeRef inode) const;

@@ -28,13 +28,24 @@ auto naming(const std::string& name, Read&& read) {
 
 }  // namespace
 
-ImageFile::ImageFile(UniqueFd file, std::string name, std::uint64_t offset)
-    : file_(std::move(file)), name_(std::move(name)), offset_(offset) {
+ImageFile::ImageFile(UniqueFd file, std::string name, std::uint64_t offset,
+                     std::unique_ptr<PartialImage> partial)
+    : file_(std::move(file)),
+      name_(std::move(name)),
+      offset_(offset),
+      partial_(std::move(partial)) {
   // Where this fails, so does all else.
   static_cast<void>(::fstat(file_.get(), &opened_));
 }
 
+ImageFile ImageFile::copy() const {
+  UniqueFd other(::fcntl(file_.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!other) throw system_error(ExitCode::kFailed, errno, "copy a descriptor");
+  return {std::move(other), name_, offset_, partial_ ? partial_->copy() : nullptr};
+}
+
 bool ImageFile::was_overwritten() const {
+  if (partial_) return false;  // It is being written to.
   struct stat now {};
   // Not ::fstat(), which some C libraries make by newfstatat: a confined process may not call that.
   // The kernel's structure is the C library's on 64-bit machines.
@@ -61,6 +72,8 @@ std::uint64_t ImageFile::size() const {
 }
 
 void ImageFile::verify(std::uint64_t squashfs_size) {
+  // Behind the data everything comes at once.
+  await(trailer_position(squashfs_size), Trailer::kSize);
   tree_ =
       naming(name_, [&] { return MerkleTree::read(file_.get(), offset_, squashfs_size, name_); });
   if (!tree_) {
@@ -72,6 +85,7 @@ void ImageFile::verify(std::uint64_t squashfs_size) {
 }
 
 std::size_t ImageFile::read_stored(std::span<std::byte> buffer, std::uint64_t position) const {
+  if (partial_) partial_->await({offset_ + position, buffer.size()});
   return naming(name_, [&] { return pread_full(file_.get(), buffer, offset_ + position); });
 }
 
@@ -94,9 +108,28 @@ std::size_t ImageFile::read(std::span<std::byte> buffer, std::uint64_t position)
                     "; copy or build it again",
                 EIO);
   }
-  tree_->check(range.position, whole);
+  check(range.position, whole);
   std::ranges::copy(whole.subspan(position - range.position, buffer.size()), buffer.begin());
   return buffer.size();
+}
+
+void ImageFile::await_parts(std::uint64_t position, std::uint64_t length) const {
+  if (!tree_ || length == 0 || position > tree_->trailer().data_size ||
+      length > tree_->trailer().data_size - position) {
+    return;  // The read says what is wrong with that.
+  }
+  const MerkleTree::Range range = tree_->covering(position, length);
+  partial_->await({offset_ + range.position, range.length});
+}
+
+void ImageFile::check(std::uint64_t position, std::span<const std::byte> bytes) const {
+  try {
+    tree_->check(position, bytes);
+  } catch (const Error&) {
+    // It was right when it came; it is fetched again.
+    if (partial_) partial_->doubt({offset_ + position, bytes.size()});
+    throw;
+  }
 }
 
 void ImageFile::expect_random_reads() const {

@@ -10,20 +10,29 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 
 #include "fusefs/image/merkle_tree.h"
+#include "fusefs/image/partial_image.h"
 #include "support/unique_fd.h"
 
 namespace pyram {
 
 class ImageFile {
  public:
-  // The SquashFS starts `offset` bytes into `file`. `name` is for messages, quoted.
-  ImageFile(UniqueFd file, std::string name, std::uint64_t offset);
+  // The SquashFS starts `offset` bytes into `file`. `name` is for messages, quoted. `partial`: what
+  // knows which bytes are here, where not all are; `file` has its data.
+  ImageFile(UniqueFd file, std::string name, std::uint64_t offset,
+            std::unique_ptr<PartialImage> partial = nullptr);
+
+  // Another one of the same open file. Throws Error (kFailed).
+  [[nodiscard]] ImageFile copy() const;
+  // Of an image that is being fetched; otherwise nullptr.
+  [[nodiscard]] PartialImage* partial() const { return partial_.get(); }
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::uint64_t offset() const { return offset_; }
@@ -48,6 +57,12 @@ class ImageFile {
   // that were packed.
   [[nodiscard]] std::size_t read(std::span<std::byte> buffer, std::uint64_t position) const;
 
+  // Returns at once unless the image is being fetched: then as PartialImage::await(), of all that a
+  // read of these bytes needs.
+  void await(std::uint64_t position, std::uint64_t length) const {
+    if (partial_) await_parts(position, length);
+  }
+
   // Has the system read what is asked for and nothing around it, until the file is closed.
   void expect_random_reads() const;
   // Has the disk begin to read a range.
@@ -57,10 +72,13 @@ class ImageFile {
 
  private:
   [[nodiscard]] std::size_t read_stored(std::span<std::byte> buffer, std::uint64_t position) const;
+  void await_parts(std::uint64_t position, std::uint64_t length) const;
+  void check(std::uint64_t position, std::span<const std::byte> bytes) const;
 
   UniqueFd file_;
   std::string name_;
   std::uint64_t offset_;
+  std::unique_ptr<PartialImage> partial_;
   struct stat opened_ {};           // The file when it was opened.
   std::optional<MerkleTree> tree_;  // Where it verifies.
 };

@@ -33,6 +33,8 @@ BlockCache::BlockCache(const Image& image, Statistics& statistics, std::size_t b
 BlockCache::~BlockCache() { ::munmap(arena_, slots_.size() * slot_size_); }
 
 BlockCache::Pin BlockCache::get(const Block& block) {
+  // Before it takes a slot: who joins a reader must not wait for the network with it.
+  image_.await(block);
   const Key key = key_of(block);
   Lock lock(mutex_);
   for (;;) {

@@ -38,6 +38,7 @@ std::optional<std::vector<ExtentPlace>> BlockFiller::next(const std::stop_token&
 }
 
 void BlockFiller::work(const std::stop_token& stop) {
+  const WhenAbsent absent(Absent::kThrow);
   while (const auto places = next(stop)) {
     try {
       for (const ExtentPlace& place : *places) {

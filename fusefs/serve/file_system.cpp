@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fusefs/serve/fuse_api.h"
+#include "fusefs/serve/waiting_room.h"
 #include "fusefs/status.h"
 #include "support/error.h"
 
@@ -51,6 +52,11 @@ struct Operations {
     try {
       const MetadataLimit limit;
       action(fs, to_inode(fs.image_, node));
+      return;
+    } catch (const NotHereYet& missing) {
+      WaitingRoom::set_missing(missing.range());
+      // Frees it and says nothing: it is processed again.
+      fuse_reply_none(request);
       return;
     } catch (const Error& error) {
       error_number = error.error_number();
@@ -107,6 +113,12 @@ struct Operations {
     const FileSystem& fs = FuseUser::of(user_data).file_system;
     // Without reading ahead the kernel asks for what is really used.
     connection->max_readahead = fs.recorder_ != nullptr ? 0 : 1U << 20;
+    // Requests that wait for the network must not keep the kernel from sending others.
+    constexpr unsigned kWaiting = 1024;
+    if (fs.image_.partial() != nullptr) {
+      connection->max_background = kWaiting;
+      connection->congestion_threshold = kWaiting;
+    }
   }
 
   static void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {

@@ -163,6 +163,7 @@ void Prefetcher::note_read(InodeRef file, const Block& block) {
 }
 
 void Prefetcher::stop(std::function<void()> then) {
+  if (image_.partial() != nullptr) image_.partial()->end_quiet_waits();
   {
     const Lock lock(mutex_);
     stopped_ = true;
@@ -174,6 +175,8 @@ void Prefetcher::stop(std::function<void()> then) {
 }
 
 void Prefetcher::work(const std::stop_token& stop) {
+  // Of an image that is being fetched, what programs wait for comes first.
+  const WhenAbsent absent(Absent::kWaitQuietly);
   try {
     list_groups(stop);
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
@@ -287,6 +290,7 @@ void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
 }
 
 void Prefetcher::fetch_from(Queue& queue, const std::stop_token& stop) {
+  const WhenAbsent absent(Absent::kWaitQuietly);
   try {
     for (auto jobs = queue.take(); !jobs.empty() && !stop.stop_requested(); jobs = queue.take()) {
       for (const Job& job : jobs) {

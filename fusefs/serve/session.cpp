@@ -68,17 +68,31 @@ Session::Session(FileSystem& file_system, Transport& transport, bool debug)
 
 Session::~Session() { join(); }
 
+void Session::keep_waiting(const PartialImage& partial, std::function<void()> asked_in_vain) {
+  waiting_.emplace(
+      partial, [this](std::span<std::byte> request) { process(request); },
+      std::move(asked_in_vain));
+}
+
+void Session::process(std::span<std::byte> request) {
+  fuse_buf buffer{};
+  buffer.size = request.size();
+  buffer.mem = request.data();
+  fuse_session_process_buf(session_.get(), &buffer);
+}
+
+void Session::join() {
+  threads_.clear();
+  if (waiting_) waiting_->stop();
+}
+
 void Session::take_over() {
-  user_->transport.replay_init([this](std::span<std::byte> request) {
-    fuse_buf buffer{};
-    buffer.size = request.size();
-    buffer.mem = request.data();
-    fuse_session_process_buf(session_.get(), &buffer);
-  });
+  user_->transport.replay_init([this](std::span<std::byte> request) { process(request); });
   user_->transport.recover_requests();
 }
 
 unsigned Session::start(unsigned threads) {
+  if (waiting_) waiting_->start();
   threads_.reserve(threads);
   for (unsigned i = 0; i < threads; ++i) {
     ++running_;
@@ -118,7 +132,11 @@ void Session::serve() {
     if (got == -EINTR) continue;
     if (got == 0 || got == -ECONNABORTED) unmounted_ = true;
     if (got <= 0) break;
-    fuse_session_process_buf(session_.get(), &buffer);
+    if (waiting_) {
+      waiting_->process_or_keep({static_cast<std::byte*>(buffer.mem), buffer.size});
+    } else {
+      fuse_session_process_buf(session_.get(), &buffer);
+    }
   }
   // libfuse allocated it at the first call.
   const std::unique_ptr<void, FreeMemory> owner(buffer.mem);

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <thread>
 #include <vector>
 
+#include "fusefs/serve/waiting_room.h"
 #include "support/unique_fd.h"
 
 struct fuse_session;
@@ -26,6 +30,10 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
+  // Has requests wait elsewhere for bytes of an image that is being fetched. `asked_in_vain`: as
+  // WaitingRoom has it. `partial` has to outlive the session. REQUIRES: before start().
+  void keep_waiting(const PartialImage& partial, std::function<void()> asked_in_vain);
+
   // Goes on where another process stopped: what it negotiated holds, and the requests that it took
   // and did not answer come again, or fail (Transport::recover_requests). REQUIRES: the connection
   // is open; before start().
@@ -40,7 +48,7 @@ class Session {
   void drain();
 
   // Waits for the threads to end: no operation runs any more then.
-  void join() { threads_.clear(); }
+  void join();
 
   // Readable (for poll) once a thread has ended, which is when the file system is not mounted any
   // more or the connection is broken.
@@ -54,6 +62,7 @@ class Session {
   };
 
   void serve();
+  void process(std::span<std::byte> request);
 
   const std::unique_ptr<FuseUser> user_;  // libfuse has a pointer to it.
   UniqueFd ended_;
@@ -61,6 +70,7 @@ class Session {
   std::atomic<bool> unmounted_ = false;
   std::atomic<unsigned> running_ = 0;  // Threads that have not ended.
   std::unique_ptr<fuse_session, Destroy> session_;
+  std::optional<WaitingRoom> waiting_;  // Of an image that is being fetched.
   std::vector<std::jthread> threads_;
 };
 

@@ -82,6 +82,16 @@ void tell_failure(const Control& control, ExitCode code, const char* what) {
   control.send(Word::kFailed, std::string(1, static_cast<char>(code)) + what);
 }
 
+ImageFile open_image(const Options& options, WorkerHandles& handles, const char* path) {
+  const std::string name = quote(path);
+  std::unique_ptr<PartialImage> partial;
+  if (handles.map) {
+    partial = std::make_unique<PartialImage>(std::move(handles.map), std::move(handles.ask), name);
+    partial->set_patience(std::chrono::seconds(options.fetch_timeout));
+  }
+  return {std::move(handles.image), name, options.offset, std::move(partial)};
+}
+
 // Everything that serves a mount, constructed in the order in which it is used and destroyed in the
 // reverse order.
 class Worker {
@@ -97,9 +107,8 @@ class Worker {
         memory_(SharedMemory::attach(std::move(handles.state))),
         statistics_(memory_->statistics),
         is_first_(!memory_->resume.is_open()),
-        image_(std::make_unique<Image>(
-            ImageFile(std::move(handles.image), quote(memory_->image.data()), options.offset),
-            options.verify, options.subdirectory)),
+        image_(std::make_unique<Image>(open_image(options, handles, memory_->image.data()),
+                                       options.verify, options.subdirectory)),
         threads_(options.threads != 0 ? options.threads : kDefaultThreads),
         prefetch_threads_(count_prefetch_threads()),
         memory_plan_(plan_memory(options.cache_size)),
@@ -117,6 +126,9 @@ class Worker {
         file_system_(*image_, extents_, filler_, statistics_, log_, {options.uid, options.gid},
                      daemon_calls(), recorder_.get()),
         session_(file_system_, transport_, options.debug) {
+    if (image_->partial() != nullptr) {
+      session_.keep_waiting(*image_->partial(), [&control] { control.send(Word::kAbsent); });
+    }
     // What an earlier worker held or meant to read ahead went with it.
     statistics_.cache_bytes = 0;
     statistics_.prefetch_total = statistics_.prefetch_done.load();
@@ -178,6 +190,7 @@ class Worker {
               .memory_file = memory_file_.get(),
               .threads = threads_,
               .cache_capacity = cache_.capacity(),
+              .partial = image_->partial(),
               .started = steady_clock::time_point(nanoseconds(memory_->started))};
     DaemonCalls calls;
     calls.status = [this] { return describe_status(facts_, statistics_); };

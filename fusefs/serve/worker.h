@@ -15,6 +15,10 @@ struct WorkerHandles {
   UniqueFd image;   // The same file for every worker, whatever its path leads to by now.
   UniqueFd state;   // Of a SharedMemory.
   UniqueFd alive;   // Closed by the end of a process, and by nothing else: see run_worker().
+  // Of an image that is being fetched: `map` and `ask` (fusefs/image/partial_image.h). `ask` may be
+  // of something else (/dev/null), where nobody may be asked.
+  UniqueFd map{};
+  UniqueFd ask{};
 };
 
 // How a worker is run.

@@ -19,6 +19,7 @@ enum class Word : char {
   kReload = 'l',    // --reload: a worker of the program that is on disk now.
   kError = 'w',     // A line for the log.
   kInfo = 'i',      // A line for the log.
+  kAbsent = 'a',    // Requests wait for bytes that are not here yet.
   // The supervisor's:
   kGo = 'g',       // Serve.
   kDrain = 'd',    // Answer what you have begun, and end.

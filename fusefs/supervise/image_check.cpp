@@ -1,9 +1,5 @@
 #include "fusefs/supervise/image_check.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <exception>
 #include <memory>
 #include <utility>
@@ -15,16 +11,6 @@
 #include "support/pipe.h"
 
 namespace pyram {
-namespace {
-
-// A copy of the open file, for a reader that ends before its owner.
-ImageFile copy_of(const ImageFile& file) {
-  UniqueFd copy(::fcntl(file.descriptor(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-  if (!copy) throw system_error(ExitCode::kFailed, errno, "copy a descriptor");
-  return {std::move(copy), file.name(), file.offset()};
-}
-
-}  // namespace
 
 void check_image(const ImageFile& file, const Options& options) {
   auto [output, input] = make_pipe();
@@ -34,7 +20,7 @@ void check_image(const ImageFile& file, const Options& options) {
     try {
       // Not taken down again: this process ends.
       static_cast<void>(
-          std::make_unique<Image>(copy_of(file), options.verify, options.subdirectory).release());
+          std::make_unique<Image>(file.copy(), options.verify, options.subdirectory).release());
     } catch (const Error& error) {
       verdict.fail(error);
       return 1;

@@ -22,6 +22,7 @@
 #include "fusefs/image/image.h"
 #include "fusefs/log.h"
 #include "fusefs/mount/mount_point.h"
+#include "fusefs/supervise/fetcher.h"
 #include "fusefs/supervise/idle_watch.h"
 #include "fusefs/supervise/image_check.h"
 #include "fusefs/supervise/registry.h"
@@ -74,6 +75,7 @@ std::vector<std::string> own_command_line() {
 std::filesystem::path path_of_image(const Options& options, const ImageFile& image) {
   std::error_code error;
   const auto canonical = std::filesystem::canonical(options.image, error);
+  if (image.partial() != nullptr && !error) return canonical;  // The open file is another one.
   struct stat named {};
   struct stat open {};
   if (!error && ::stat(canonical.c_str(), &named) == 0 && ::fstat(image.descriptor(), &open) == 0 &&
@@ -117,9 +119,13 @@ class Supervisor {
     // reading, and would read up to megabytes more. The prefetch says what it needs
     // (ImageFile::read_ahead).
     image_.expect_random_reads();
+    if (image_.partial() != nullptr) {
+      image_.partial()->set_patience(std::chrono::seconds(options.fetch_timeout));
+    }
   }
 
   void run() {
+    attempt([this] { look_after_fetcher(); });
     check_image(image_, options_);
     mount_.emplace(options_.device >= 0
                        ? MountPoint::adopt(UniqueFd(options_.device), options_.mount_point)
@@ -155,8 +161,17 @@ class Supervisor {
   [[nodiscard]] bool supervised() const { return options_.supervise && options_.record.empty(); }
 
   [[nodiscard]] WorkerFiles files() const {
-    return {
-        .device = mount_->device(), .image = image_.descriptor(), .state = memory_->descriptor()};
+    const PartialImage* const partial = image_.partial();
+    return {.device = mount_->device(),
+            .image = image_.descriptor(),
+            .state = memory_->descriptor(),
+            .map = partial != nullptr ? partial->map() : -1,
+            .ask = partial != nullptr ? partial->ask() : -1};
+  }
+
+  // Of an image that is being fetched.
+  void look_after_fetcher() {
+    if (image_.partial() != nullptr) ensure_fetcher(*image_.partial());
   }
 
   void start_worker() {
@@ -224,6 +239,7 @@ class Supervisor {
     } else if (state_ == State::kServing) {
       attempt([this] { look_idle(); });
     }
+    if (waits_for_rest()) attempt([this] { look_for_rest(); });
     // A worker would have said so.
     if (!worker_ && !mount_->is_connected()) state_ = State::kEnded;
   }
@@ -231,7 +247,7 @@ class Supervisor {
   // How long step() may wait.
   [[nodiscard]] int milliseconds() const {
     if (!worker_) return kRetryMilliseconds;
-    if (end_wanted_) return kPauseMilliseconds;
+    if (end_wanted_ || waits_for_rest()) return kPauseMilliseconds;
     return state_ == State::kServing ? idle_.milliseconds() : -1;
   }
 
@@ -256,6 +272,14 @@ class Supervisor {
         worker_ended();
       }
     }
+  }
+
+  [[nodiscard]] bool waits_for_rest() const { return registration_ && image_.partial() && !whole_; }
+
+  // Once everything is fetched, the image's name leads to another file, by which it is looked for.
+  void look_for_rest() {
+    whole_ = image_.partial()->head().is_whole != 0;
+    if (whole_) registration_.emplace(image_path_, mount_->directory());
   }
 
   void look_idle() {
@@ -296,6 +320,9 @@ class Supervisor {
         break;
       case Word::kError:
         log_.error(message.text);
+        break;
+      case Word::kAbsent:
+        look_after_fetcher();
         break;
       case Word::kInfo:
         log_.info(message.text);
@@ -467,6 +494,7 @@ class Supervisor {
   std::unique_ptr<WorkerProcess> standby_;  // Of a newer program, and not serving yet.
   std::vector<std::unique_ptr<WorkerProcess>> leftovers_;  // Killed, and not gone yet.
   State state_ = State::kStarting;
+  bool whole_ = false;       // Of an image that was being fetched: everything is here.
   bool is_ready_ = false;    // The process that started the daemon was told that the mount serves.
   bool end_wanted_ = false;  // It was asked to end, and end() has not succeeded yet.
   bool draining_ = false;    // The worker was told to end for the standby one.

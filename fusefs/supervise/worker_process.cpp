@@ -19,6 +19,7 @@ namespace {
 // Where a worker finds its handles, in the order of WorkerHandles.
 constexpr int kFirstHandle = STDERR_FILENO + 1;
 constexpr int kHandles = 5;
+constexpr int kPartialHandles = kHandles + 2;
 
 UniqueFd copy_of(int descriptor) {
   UniqueFd copy(::fcntl(descriptor, F_DUPFD_CLOEXEC, kFirstHandle));
@@ -28,8 +29,13 @@ UniqueFd copy_of(int descriptor) {
 
 DescriptorMap map_handles(int control, const WorkerFiles& files, int alive) {
   std::vector<DescriptorCopy> copies;
-  for (const int handle : {control, files.device, files.image, files.state, alive}) {
+  const auto add = [&copies](int handle) {
     copies.push_back({handle, kFirstHandle + static_cast<int>(copies.size())});
+  };
+  for (const int handle : {control, files.device, files.image, files.state, alive}) add(handle);
+  if (files.map >= 0) {
+    add(files.map);
+    add(files.ask);  // /dev/null where there is none.
   }
   return DescriptorMap(std::move(copies));
 }
@@ -62,13 +68,19 @@ std::string describe_end(Child& child) {
 
 }  // namespace
 
-WorkerHandles inherited_handles() {
-  for (int i = 0; i < kHandles; ++i) ::fcntl(kFirstHandle + i, F_SETFD, FD_CLOEXEC);
-  return {.control = UniqueFd(kFirstHandle),
-          .device = UniqueFd(kFirstHandle + 1),
-          .image = UniqueFd(kFirstHandle + 2),
-          .state = UniqueFd(kFirstHandle + 3),
-          .alive = UniqueFd(kFirstHandle + 4)};
+WorkerHandles inherited_handles(bool is_partial) {
+  const int count = is_partial ? kPartialHandles : kHandles;
+  for (int i = 0; i < count; ++i) ::fcntl(kFirstHandle + i, F_SETFD, FD_CLOEXEC);
+  WorkerHandles handles{.control = UniqueFd(kFirstHandle),
+                        .device = UniqueFd(kFirstHandle + 1),
+                        .image = UniqueFd(kFirstHandle + 2),
+                        .state = UniqueFd(kFirstHandle + 3),
+                        .alive = UniqueFd(kFirstHandle + 4)};
+  if (is_partial) {
+    handles.map.reset(kFirstHandle + 5);
+    handles.ask.reset(kFirstHandle + 6);
+  }
+  return handles;
 }
 
 std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
@@ -84,7 +96,7 @@ std::unique_ptr<WorkerProcess> WorkerProcess::fork(const Options& options,
     leave_standard_descriptors(options.foreground);
     if (handles.apply(false) != 0) return 1;
     if (::close_range(static_cast<unsigned>(handles.first_free()), ~0U, 0) != 0) return 1;
-    return run_worker(options, inherited_handles(), WorkerKind::kProcess);
+    return run_worker(options, inherited_handles(files.map >= 0), WorkerKind::kProcess);
   }));
   return worker;
 }
@@ -96,7 +108,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::exec(const std::string& program,
   Pipe alive = make_pipe();
   std::vector<std::string> words = arguments;
   if (words.empty()) throw Error(ExitCode::kFailed, "cannot see how this program was called");
-  words.insert(words.begin() + 1, {"--worker", kWorkerProtocol});
+  words.insert(words.begin() + 1,
+               {"--worker", files.map >= 0 ? kPartialWorkerProtocol : kWorkerProtocol});
   std::unique_ptr<WorkerProcess> worker(
       new WorkerProcess(std::move(ends.first), std::move(alive.reader)));
   const pid_t parent = ::getpid();
@@ -119,6 +132,8 @@ std::unique_ptr<WorkerProcess> WorkerProcess::start_thread(const Options& option
                         .image = copy_of(files.image),
                         .state = copy_of(files.state),
                         .alive = UniqueFd()};
+  if (files.map >= 0) handles.map = copy_of(files.map);
+  if (files.ask >= 0) handles.ask = copy_of(files.ask);
   std::unique_ptr<WorkerProcess> worker(new WorkerProcess(std::move(ends.first), UniqueFd()));
   worker->thread_ =
       std::thread([raw = worker.get(), &options, handles = std::move(handles)]() mutable {

@@ -22,6 +22,9 @@ struct WorkerFiles {
   int device = -1;
   int image = -1;
   int state = -1;
+  // Of an image that is being fetched.
+  int map = -1;
+  int ask = -1;
 };
 
 // A worker, as a process or a thread. Not thread-safe.
@@ -87,6 +90,6 @@ class WorkerProcess {
 };
 
 // The handles of a worker that was started by exec().
-[[nodiscard]] WorkerHandles inherited_handles();
+[[nodiscard]] WorkerHandles inherited_handles(bool is_partial);
 
 }  // namespace pyram

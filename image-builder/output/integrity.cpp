@@ -181,6 +181,20 @@ UniqueFd open_image(const fs::path& image, int flags) {
   return fd;
 }
 
+// For what needs every byte, and the file itself.
+std::unique_ptr<Image> whole_image(const fs::path& image) {
+  ImageFile file = Image::open_file(image);
+  if (file.partial() != nullptr) {
+    const MapHead head = file.partial()->head();
+    throw Error(ExitCode::kBadImage, "cannot use all of the image " + quote(image.native()) +
+                                         ": it is being fetched, and " +
+                                         std::to_string(head.here * 100 / head.size) +
+                                         "% of it is here; wait, or run pyram-image pull, which "
+                                         "waits for the rest");
+  }
+  return std::make_unique<Image>(std::move(file));
+}
+
 // A new file beside another, which is removed unless it takes the other's place.
 class Replacement {
  public:
@@ -231,7 +245,7 @@ Trailer seal(const fs::path& image, const fs::path& key) {
 }
 
 std::optional<Trailer> read_trailer(const fs::path& image) {
-  const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
+  const std::uint64_t bytes_used = whole_image(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
   const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
   return tree ? std::optional(tree->trailer()) : std::nullopt;
@@ -265,11 +279,27 @@ std::vector<fs::path> keys_of(const fs::path& key) {
   return {key};
 }
 
-std::string verify_image(const fs::path& image, const std::vector<fs::path>& keys) {
+void check_signer(const Trailer& trailer, const fs::path& name, const std::vector<fs::path>& keys) {
+  if (keys.empty()) return;
   std::vector<Key> known;
   known.reserve(keys.size());
   for (const fs::path& key : keys) known.push_back(read_key(key, KeyKind::kPublic));
-  const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
+  if (!trailer.signature) {
+    throw Error(ExitCode::kVerification, "the image " + quote(name.native()) + " is not signed");
+  }
+  if (std::ranges::none_of(known, [&](const Key& key) { return is_signed_by(trailer, key); })) {
+    throw Error(ExitCode::kVerification,
+                "the image " + quote(name.native()) + " is not signed by " +
+                    (keys.size() == 1
+                         ? "the key " + quote(keys.front().native())
+                         : "one of the keys in " + quote(keys.front().parent_path().native())) +
+                    "; do not use it");
+  }
+}
+
+std::string verify_image(const fs::path& image, const std::vector<fs::path>& keys) {
+  for (const fs::path& key : keys) (void)read_key(key, KeyKind::kPublic);
+  const std::uint64_t bytes_used = whole_image(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
   const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
   if (!tree) {
@@ -278,18 +308,7 @@ std::string verify_image(const fs::path& image, const std::vector<fs::path>& key
                     ": it has no Merkle tree; pyram-image sign gives it one, if you trust it");
   }
   const Trailer& trailer = tree->trailer();
-  if (!keys.empty() && !trailer.signature) {
-    throw Error(ExitCode::kVerification, "the image " + quote(image.native()) + " is not signed");
-  }
-  if (!keys.empty() &&
-      std::ranges::none_of(known, [&](const Key& key) { return is_signed_by(trailer, key); })) {
-    throw Error(ExitCode::kVerification,
-                "the image " + quote(image.native()) + " is not signed by " +
-                    (keys.size() == 1
-                         ? "the key " + quote(keys.front().native())
-                         : "one of the keys in " + quote(keys.front().parent_path().native())) +
-                    "; do not use it");
-  }
+  check_signer(trailer, image, keys);
   tree->check_all(fd.get(), 0);
   std::string text = image.native() + ": whole, " + digest_text(trailer.digest) + "\n";
   if (!keys.empty()) {
@@ -311,7 +330,7 @@ std::string sign_image(const fs::path& given, const fs::path& key) {
     throw system_error(ExitCode::kBadImage, missing.value(), "open " + quote(given.native()));
   }
   const Key by = read_key(key, KeyKind::kPrivate);
-  const std::uint64_t bytes_used = Image::open(image)->superblock().bytes_used;
+  const std::uint64_t bytes_used = whole_image(image)->superblock().bytes_used;
   const UniqueFd fd = open_image(image, O_RDONLY);
   const auto tree = MerkleTree::read(fd.get(), 0, bytes_used, quote(image.native()));
   // What is signed has to be what was made.

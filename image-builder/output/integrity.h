@@ -38,6 +38,11 @@ inline constexpr char kTrustedKeys[] = "/etc/pyram/trust.d";
 // For verify_image(), of a command line on which a key may be named.
 [[nodiscard]] std::vector<std::filesystem::path> keys_of(const std::filesystem::path& key);
 
+// Throws Error (kVerification) unless one of `keys` (Ed25519 public keys in PEM) signed the image
+// `name` whose trailer this is; kUsage for a key that is none. Without keys it does nothing.
+void check_signer(const Trailer& trailer, const std::filesystem::path& name,
+                  const std::vector<std::filesystem::path>& keys);
+
 // `pyram-image verify`: checks every byte and, where there are `keys` (Ed25519 public keys in PEM),
 // that one of them signed it. Returns what to tell the person. Throws Error: kVerification where
 // anything differs, is unsigned or has no tree; kUsage for a key that is none.

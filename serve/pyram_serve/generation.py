@@ -179,7 +179,7 @@ class Start:
         self.skipped = skipped
         self.asker = asker
         self.asgi = False
-        self.watch = worker_memory.Watch(int(options.worker_memory) << 20)
+        self.watch = worker_memory.Watch(options.worker_memory)
 
     def load(self, app):
         os.environ.update(app.cfg.env)

@@ -15,7 +15,8 @@ the old one serves.
   --warm-up-timeout SECONDS how long one request of the warm-up may take (5)
   --ready-path PATH         answers 200 to whoever asks whether it serves; '' for none (/-/ready)
   --worker-memory MB        a worker that has written so much of its own ends, and a warm one takes its
-                            place; 0: workers stay, and collect garbage as usual (32)
+                            place; 0: workers stay, and collect garbage as usual (0 where
+                            the memory has room for that, otherwise what there is room for)
   --image FILE              a reload starts the image that FILE is then: whatever is new, PyPy too
   --control FILE            a socket: who connects has a reload begun, and reads how it ended
   --static URL=DIRECTORY    has whitenoise serve the files in a directory (more than once: several)
@@ -37,7 +38,7 @@ class Options:
         self.warm_up_user = ""
         self.warm_up_timeout = 5.0
         self.ready_path = "/-/ready"
-        self.worker_memory = 32
+        self.worker_memory = None  # By the memory that there is.
         self.image = ""
         self.control = ""
         self.static = []

@@ -9,6 +9,9 @@ An application that needs more than that (one that loads a model at its first re
 workers replaced again and again. A worker that reaches the limit early stays, and collects as usual, where the
 memory has room for workers that share nothing. Where it has not, a worker still gets all the room that there is,
 and is replaced then: better often than killed by the kernel.
+
+A worker that is replaced takes along what it has compiled since it was forked. So where the memory has room for
+workers that share nothing, all of them stay, and collect as usual.
 """
 
 import gc
@@ -58,8 +61,9 @@ def room(workers, path="/proc/self/smaps_rollup"):
 class Watch:
     """Counts a worker's requests. Created in the parent, and asleep there."""
 
-    def __init__(self, limit):
-        self.limit = limit
+    def __init__(self, megabytes):
+        """0: workers stay. None: what the memory has room for decides."""
+        self.limit = None if megabytes is None else megabytes << 20
         self.room = None
         self.worker = None
         self.answered = 0
@@ -70,7 +74,10 @@ class Watch:
     def prepare(self, log, workers):
         """In the parent, before it forks."""
         self.room = room(workers)
-        if self.limit and self.room.size < self.limit:
+        if self.limit is None:
+            # With a quarter for what its last requests may still need.
+            self.limit = 0 if self.room.staying else max(LEAST, self.room.size * 3 // 4)
+        elif self.limit and self.room.size < self.limit:
             self.limit = self.room.size
             log.warning("The memory has room for %d MB of each worker's own: workers are replaced often. "
                         "Fewer workers (-w) have more", self.limit >> 20)

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,69 @@ def killed_case(number, faults, uses=1 << 30):
         assert ranges[-1:] == [f"bytes={wanted}-"], f"it did not go on at {wanted}: {proxy.log}"
         return ""
     finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def fetchers(home):
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if len(words) > 2 and words[1] == b"fetch" and words[2].decode().startswith(str(home)):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def lazy_case(number, faults, uses=1 << 30):
+    """An image that is used before it is here: what is noted is right at any time, and in the end everything comes."""
+    home = WORK / f"lazy-{number}"
+    proxy = Proxy(UPSTREAM, faults, auth="token", uses=uses)
+    directory = home / f"data/pyram/store/partial/{DIGEST}.lazy"
+    chunk, data_size = 1 << 16, len(BYTES) - len(BYTES[BYTES.rindex(b"PYRAMVTY"):])
+
+    def check_what_is_here():
+        try:
+            states, data = (directory / "map").read_bytes()[4096:], (directory / "data").read_bytes()
+        except OSError:
+            return  # Not begun, or whole.
+        for index, state in enumerate(states[:-1]):
+            part = slice(index * chunk, min((index + 1) * chunk, data_size))
+            assert not state or data[part] == BYTES[part], f"chunk {index} is noted, and wrong"
+
+    def is_whole():
+        check_what_is_here()
+        return stored(home, proxy.host).exists() and stored(home, proxy.host).stat().st_size == len(BYTES)
+
+    try:
+        auth = write_auth(home, proxy.host)
+        outcome = run(["pull", f"{proxy.host}/x:1", "--lazy", "--key", KEY], home, auth)
+        if outcome.returncode != 0:
+            check_line(outcome)
+            assert not stored(home, proxy.host).exists() and not directory.exists()
+        proxy.faults = []
+        if outcome.returncode != 0:
+            outcome_later = run(["pull", f"{proxy.host}/x:1", "--lazy", "--key", KEY], home, auth)
+            assert outcome_later.returncode == 0, f"without faults: {outcome_later.stderr}"
+        elif number % 3 == 0:  # A pull in between makes no difference, nor does a fetcher's end.
+            for process in fetchers(home):
+                os.kill(process, signal.SIGKILL)
+            outcome_later = run(["pull", f"{proxy.host}/x:1", "--key", KEY], home, auth)
+            assert outcome_later.returncode == 0, f"without faults: {outcome_later.stderr}"
+        end = time.monotonic() + BOUND
+        while not is_whole():
+            assert time.monotonic() < end, "the rest does not come"
+            time.sleep(0.02)
+        check_store(home)
+        while fetchers(home) or directory.exists():
+            assert time.monotonic() < end, "the fetcher goes on for ever"
+            time.sleep(0.02)
+        return outcome.stderr
+    finally:
+        for process in fetchers(home):
+            os.kill(process, signal.SIGKILL)
         proxy.shutdown()
         proxy.server_close()
 
@@ -239,12 +303,23 @@ def push_table():
         yield [Fault("patch", kind, chance.random(), 1)], 1
 
 
-CASES = {"pull": pull_case, "push": push_case, "killed": killed_case, "elsewhere": elsewhere_case, "crowd": crowd_case}
+def lazy_table():
+    kinds = ["stall", "reset", "close", "flip", "short", "long", "500", "503", "401", "403", "404", "garbage", "loop", "drip",
+             "ignore-range", "other-range"]
+    for kind, times in itertools.product(kinds, (1, 2)):
+        for where in (chance.random(), 0.9999):
+            # Of the trailer, and of what comes after it.
+            yield [Fault("blob", kind, where, times)], 1 << 30
+            yield [Fault("blob", "none", 0, 1 + chance.randrange(3)), Fault("blob", kind, where, times)], 1 << 30
+    yield [Fault("blob", "close", 0.5, 2)], 1
+
+
+CASES = {"lazy": lazy_case, "pull": pull_case, "push": push_case, "killed": killed_case, "elsewhere": elsewhere_case, "crowd": crowd_case}
 
 
 def run_case(which, number, faults, uses):
     name = f"{which} {number}: {faults}{' one request a token' if uses == 1 else ''}"
-    must_work = all(fault.times == 1 and fault.kind in PASSING for fault in faults)
+    must_work = which != "lazy" and all(fault.times == 1 and fault.kind in PASSING for fault in faults)
     try:
         said = CASES[which](number, faults, uses)
         assert not said or not must_work, f"one more try was to help, and it said {said}"
@@ -260,6 +335,7 @@ def main():
     subprocess.run([PROGRAM, "push", IMAGE, f"{proxy.host}/x:1", "--plain-http", "-q"], check=True)
     cases = [("pull", *case) for case in pull_table()] + [("push", *case) for case in push_table()]
     cases += [("killed", [Fault("blob", "stall", where, 1)], 1 << 30) for where in (0.1, 0.5, 0.9)]
+    cases += [("lazy", *case) for case in lazy_table()]
     cases += [("elsewhere", [Fault("blob", kind, 0.5, times)], 1 << 30)
               for kind in ("403", "401", "close", "503") for times in (1, ALWAYS) if (kind, times) != ("close", ALWAYS)]
     cases += [("crowd", faults, 1 << 30) for faults in ([], [Fault("blob", "close", 0.5, 1)])]

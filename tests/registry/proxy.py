@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,10 +27,13 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream, faults=(), auth=None, uses=1 << 30, referrers=False):
+    def __init__(self, upstream, faults=(), auth=None, uses=1 << 30, referrers=False, port=0, line=None):
         """auth: None, "basic" or "token"; a token is good for `uses` requests. referrers: say that it keeps account of
-        them."""
-        super().__init__(("127.0.0.1", 0), Handler)
+        them. line: a Line, as slow as the network that it stands for."""
+        self.line, self.ranges, self.spoiled = line, [], []
+        self.gone = False
+        self.holds, self.held, self.changed = (lambda first, last: False), 0, threading.Condition()
+        super().__init__(("127.0.0.1", port), Handler)
         self.referrers, self.kept, self.elsewhere, self.told = referrers, None, None, set()
         self.upstream, self.faults, self.auth, self.uses = upstream, list(faults), auth, uses
         self.tokens, self.lock, self.log, self.sent = {}, threading.Lock(), [], 0
@@ -53,6 +57,36 @@ class Proxy(ThreadingHTTPServer):
                 self.faults.pop(0)
             return fault
 
+    def hold(self, holds):
+        """From now on, answers with bytes FIRST to LAST of a blob wait as long as holds(FIRST, LAST)."""
+        with self.changed:
+            self.holds = holds
+            self.changed.notify_all()
+
+    def go(self):
+        """As if there were no network any more, also for connections that are open."""
+        with self.changed:
+            self.gone = True
+            self.changed.notify_all()
+        self.shutdown()
+        self.server_close()
+
+    def wait_until_held(self, count):
+        """Until so many answers wait."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.held >= count, 60), f"only {self.held} answers wait"
+
+    def note_range(self, first, last):
+        with self.changed:
+            self.held += 1
+            self.changed.notify_all()
+            while self.holds(first, last) and not self.gone:
+                self.changed.wait(0.05)  # A predicate may change by itself.
+            self.held -= 1
+            if self.gone:
+                raise ConnectionError
+            self.ranges.append((first, last))
+
     def new_token(self):
         with self.lock:
             token = f"token-{len(self.tokens)}"
@@ -64,6 +98,19 @@ class Proxy(ThreadingHTTPServer):
             left = self.tokens.get(token, 0)
             self.tokens[token] = left - 1
             return left > 0
+
+
+class Line:
+    """So many bits a second for all together, and so long there and back."""
+
+    def __init__(self, bits, seconds):
+        self.rate, self.delay, self.lock, self.free = bits / 8, seconds, threading.Lock(), 0.0
+
+    def carry(self, size):
+        with self.lock:
+            self.free = max(self.free, time.monotonic()) + size / self.rate
+            until = self.free
+        time.sleep(max(0, until - time.monotonic()))
 
 
 def moment_of(method, path):
@@ -87,8 +134,16 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+    def setup(self):
+        if self.server.line:
+            time.sleep(self.server.line.delay)  # To make a connection.
+        super().setup()
+
     def handle_any(self):
         server = self.server
+        if server.gone:
+            self.close_connection = True
+            return
         moment = moment_of(self.command, self.path)
         server.log.append((self.command, self.path, self.headers.get("Content-Range") or self.headers.get("Range")))
         server.told.add(self.headers.get("Authorization"))
@@ -202,7 +257,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, fault, status, headers, data):
         is_head = self.command == "HEAD"
-        if fault is None or fault.kind in ("ignore-range", "other-range"):
+        line, given = self.server.line, dict(headers).get("Content-Range")
+        if line:
+            time.sleep(line.delay)
+        if status == 206 and given:
+            first, last = map(int, given.split(" ")[1].split("/")[0].split("-"))
+            self.server.note_range(first, last)
+            for place in self.server.spoiled:
+                if first <= place <= last:
+                    data = data[:place - first] + bytes([data[place - first] ^ 1]) + data[place - first + 1:]
+        if line and not fault:
+            self.start(status, headers, len(data))
+            for at in range(0, len(data), 8192):
+                line.carry(len(data[at:at + 8192]))
+                self.wfile.write(data[at:at + 8192])
+                self.wfile.flush()
+            self.server.sent += len(data)
+            return
+        if fault is None or fault.kind in ("ignore-range", "other-range", "none"):
             length = dict(headers).get("Content-Length", len(data)) if is_head else len(data)
             self.start(status, headers, length)
             self.wfile.write(b"" if is_head else data)

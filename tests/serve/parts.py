@@ -92,7 +92,7 @@ class WorkerMemory(unittest.TestCase):
 
     def watch(self, room, limit=32 * MB):
         log = logging.getLogger("worker memory")
-        watch = worker_memory.Watch(limit)
+        watch = worker_memory.Watch(limit // MB)
         watch.room = room
         self.worker = types.SimpleNamespace(nr=0, max_requests=0, log=types.SimpleNamespace(
             info=log.info, debug=log.debug, warning=log.warning, error_log=logging.getLogger("errors of it")))
@@ -138,13 +138,21 @@ class WorkerMemory(unittest.TestCase):
             watch = self.watch(watch.room)
 
     def test_less_room_than_the_limit(self):
-        watch = worker_memory.Watch(32 * MB)
+        watch = worker_memory.Watch(32)
         said = []
         with unittest.mock.patch.object(worker_memory, "room",
                                         lambda workers: worker_memory.Room(200 * MB, 120 * MB, workers)):
             watch.prepare(types.SimpleNamespace(warning=lambda text, *words: said.append(text % words)), 2)
         self.assertEqual(watch.limit >> 20, 15)
         self.assertIn("room for 15 MB", said[0])
+
+    def test_the_memory_decides(self):
+        for memory, limit in ((8192, 0), (600, 0), (512, 129), (256, 38), (64, 8)):
+            watch = worker_memory.Watch(None)
+            with unittest.mock.patch.object(worker_memory, "room",
+                                            lambda workers: worker_memory.Room(memory * MB, 100 * MB, workers)):
+                watch.prepare(None, 2)
+            self.assertEqual((watch.limit or 0) >> 20, limit, memory)
 
     def test_another_thread_looks_at_the_same_time(self):
         watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))

@@ -302,7 +302,7 @@ plain, application = application, growing
         return pids
 
     def test_a_worker_that_has_grown_makes_place(self):
-        pids = self.grow(80 << 10, 2000)  # 160 MB in all: more than twice the limit of two workers.
+        pids = self.grow(80 << 10, 2000, "--worker-memory=32")  # 160 MB in all: more than twice the limit of two workers.
         self.assertGreater(len(set(pids)), 3)
         # None ends early. (The two that still serve may have answered few.)
         ended = {pid for pid in pids if not os.path.exists("/proc/" + pid)}
@@ -313,13 +313,15 @@ plain, application = application, growing
         self.stop()
 
     def test_an_application_that_needs_more_keeps_its_workers(self):
-        pids = self.grow(1 << 20, 300)
+        pids = self.grow(1 << 20, 300, "--worker-memory=32")
         self.assertEqual(len(set(pids)), 2)
         self.assertRegex(self.said(), r"A worker has \d+ MB of its own after \d+ requests; it stays")
         self.stop()
 
-    def test_zero_is_no_limit(self):
+    def test_zero_is_no_limit_and_neither_is_much_memory(self):
         self.assertEqual(len(set(self.grow(80 << 10, 1000, "--worker-memory=0"))), 2)
+        self.stop()
+        self.assertEqual(len(set(self.grow(80 << 10, 1000))), 2)
         self.stop()
 
 
