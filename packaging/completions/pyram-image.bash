@@ -32,7 +32,7 @@ _pyram_image() {
       return
       ;;
     --level | --block-size | --mirror | --with | --keep | --strip | --index-url | --app | --settings | --env | --name | \
-      --digest | --timeout | --retries)
+      --digest | --timeout | --retries | --rate)
       return
       ;;
   esac

@@ -16,7 +16,7 @@ _pyram_mount() {
     -o)
       local before=
       [[ $cur == *,* ]] && before=${cur%,*},
-      mapfile -t COMPREPLY < <(compgen -P "$before" -W 'allow_other allow_root offset= subdir= dev suid timeout=
+      mapfile -t COMPREPLY < <(compgen -P "$before" -W 'allow_other allow_root offset= subdir= dev suid timeout= fetch_timeout=
         uid= gid= notify_pipe= nonempty noexec nosupervisor noconfine noresend ro' -- "${cur##*,}")
       [[ ${COMPREPLY[*]-} == *= ]] && compopt -o nospace
       return

@@ -105,9 +105,11 @@ class Line:
 
     def __init__(self, bits, seconds):
         self.rate, self.delay, self.lock, self.free = bits / 8, seconds, threading.Lock(), 0.0
+        self.carried = 0  # Bytes.
 
     def carry(self, size):
         with self.lock:
+            self.carried += size
             self.free = max(self.free, time.monotonic()) + size / self.rate
             until = self.free
         time.sleep(max(0, until - time.monotonic()))
