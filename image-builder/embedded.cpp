@@ -33,6 +33,7 @@ PYRAM_EMBED(certificate_stores, PYRAM_BUILDER_SOURCE "/python/certificate_stores
 PYRAM_EMBED(queue_module, PYRAM_BUILDER_SOURCE "/python/_queue.py");
 PYRAM_EMBED(certifi_where, PYRAM_BUILDER_SOURCE "/python/certifi_where.py");
 PYRAM_EMBED(repack_wheel, PYRAM_BUILDER_SOURCE "/python/repack_wheel.py");
+PYRAM_EMBED(lock_files, PYRAM_BUILDER_SOURCE "/python/lock_files.py");
 PYRAM_EMBED(install_packages, PYRAM_BUILDER_SOURCE "/python/install_packages.py");
 PYRAM_EMBED(app_rules, PYRAM_BUILDER_SOURCE "/app/app.rules");
 PYRAM_EMBED(app_project, PYRAM_BUILDER_SOURCE "/python/app_project.py");
@@ -159,8 +160,9 @@ std::string_view repack_wheel_program() {
   return between(pyram_embedded_repack_wheel, pyram_embedded_repack_wheel_end);
 }
 
-std::string_view install_packages_program() {
-  return between(pyram_embedded_install_packages, pyram_embedded_install_packages_end);
+std::string install_packages_program() {
+  return std::string(between(pyram_embedded_lock_files, pyram_embedded_lock_files_end)) +
+         std::string(between(pyram_embedded_install_packages, pyram_embedded_install_packages_end));
 }
 
 std::string_view check_extensions_program() {

@@ -30,7 +30,7 @@ namespace pyram::builder {
 [[nodiscard]] std::string compile_program();  // bytecode_delta.py, then compile_modules.py.
 [[nodiscard]] std::string_view index_program();
 [[nodiscard]] std::string_view repack_wheel_program();
-[[nodiscard]] std::string_view install_packages_program();
+[[nodiscard]] std::string install_packages_program();  // lock_files.py, then install_packages.py.
 [[nodiscard]] std::string_view app_project_program();
 [[nodiscard]] std::string_view check_extensions_program();
 [[nodiscard]] std::string_view train_django_program();

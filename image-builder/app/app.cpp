@@ -10,6 +10,7 @@
 #include "fusefs/image/hot_list.h"
 #include "fusefs/unpack/extract.h"
 #include "image-builder/app/layer.h"
+#include "image-builder/app/project_requirements.h"
 #include "image-builder/elf/file.h"
 #include "image-builder/embedded.h"
 #include "image-builder/output/integrity.h"
@@ -62,16 +63,10 @@ void check_project(const AppOptions& options) {
   }
 }
 
-// What pip is to install: the files that the project has, unless others are named, and what serves
-// it.
+// What pip is to install: what the project says, unless files are named, and what serves it.
 void add_requirements(const AppOptions& options, PackageRequest& packages) {
   if (packages.requirements.empty()) {
-    if (const fs::path file = options.project / "requirements.txt"; fs::is_regular_file(file)) {
-      packages.requirements.push_back(file);
-    }
-    if (const fs::path file = options.project / "pyproject.toml"; fs::is_regular_file(file)) {
-      packages.projects.push_back(file);
-    }
+    add_project_requirements(options.project, options.build.cache / "locks", packages);
   }
   if (options.script.empty()) {
     packages.names.insert(packages.names.end(), {"gunicorn", "whitenoise"});
@@ -141,6 +136,7 @@ class AppBuild {
     fs::copy(overlay_ / kProject, copy,
              fs::copy_options::recursive | fs::copy_options::copy_symlinks);
     const nlohmann::json order = {{"project", copy.native()},
+                                  {"name", options_.project.filename().native()},
                                   {"static", (overlay_ / kStatic).native()},
                                   {"application", options_.application},
                                   {"script", options_.script},
@@ -274,15 +270,15 @@ fs::path layer_file(const AppOptions& options, int& code) {
   BuildOptions build = options.build;
   build.is_layer = true;
   build.key.clear();
-  add_requirements(options, build.packages);
-  const std::string name = layer_key(build) + ".sqfs";
-  fs::path directory = options.build.cache / "layers";
+  const fs::path directory = options.build.cache / "layers";
   std::error_code ignored;
   if (options.build.cache.empty() || (!fs::create_directories(directory, ignored) && ignored)) {
     throw Error(ExitCode::kCannotWrite,
                 "cannot keep the layer of PyPy and packages: there is no cache; "
                 "name a directory with --cache-dir");
   }
+  add_requirements(options, build.packages);
+  const std::string name = layer_key(build) + ".sqfs";
   build.output = fs::absolute(directory / name);
   if (fs::exists(build.output)) {
     if (!build.quiet) std::fprintf(stderr, "PyPy and the packages are those of the last build\n");

@@ -18,6 +18,7 @@ using nlohmann::json;
 
 constexpr char kNothingSaid[] = "NOASSERTION";
 constexpr char kImage[] = "SPDXRef-Image";
+constexpr char kProject[] = "SPDXRef-Project";
 
 bool is_plain(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
 
@@ -96,6 +97,18 @@ json described(const std::string& id, const std::string& name, const std::string
           {"copyrightText", kNothingSaid}};
 }
 
+// The code of an app, which no index of packages has. The code of its verification is that of the
+// files in app/ but for their bytecode.
+json described_project(const json& project) {
+  const std::string version = project.at("version");
+  json entry = described(kProject, project.at("name"), version);
+  if (version.empty()) entry.erase("versionInfo");
+  entry["filesAnalyzed"] = true;
+  entry["packageVerificationCode"] = {{"packageVerificationCodeValue", project.at("verification")}};
+  entry["comment"] = "The project's own files, in app/; their bytecode is not among them.";
+  return entry;
+}
+
 }  // namespace
 
 json make_sbom(const json& manifest) {
@@ -119,6 +132,10 @@ json make_sbom(const json& manifest) {
   packages.push_back(described(kImage, "pyram-image", python.at("pypy")));
   packages.back()["comment"] = "Made of " + manifest.at("source").get<std::string>();
   relate("SPDXRef-DOCUMENT", "DESCRIBES", kImage);
+  if (manifest.contains("app") && manifest["app"].contains("project")) {
+    packages.push_back(described_project(manifest["app"].at("project")));
+    relate(kImage, "CONTAINS", kProject);
+  }
   std::map<std::string, std::string> licences;
   for (const json& package : manifest.at("packages")) {
     const std::string name = package.at("name");

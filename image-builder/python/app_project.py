@@ -2,12 +2,14 @@
 
 usage: app_project.py ORDER
 
-ORDER is a JSON file: "project" (a copy of it, to run in), "static" (a directory to be made), "application",
-"script" and "settings" (what the user said; may be empty). Prints what is to be served, as JSON. A failure is
+ORDER is a JSON file: "project" (a copy of it, to run in), "name" (of its directory), "static" (a directory to be
+made), "application", "script" and "settings" (what the user said; may be empty). Prints what is to be served,
+and as "project" what an SPDX document says of the project, as JSON. A failure is
 one line on stderr.
 """
 
 import contextlib
+import hashlib
 import importlib
 import io
 import json
@@ -114,6 +116,31 @@ def look_at_django(order, settings):
     return found
 
 
+def verification_code(project):
+    """SPDX's of all files of a package: a digest of their digests."""
+    digests = []
+    for directory, _, names in os.walk(project):
+        for name in names:
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and not os.path.islink(path):
+                with open(path, "rb") as file:
+                    digests.append(hashlib.sha1(file.read()).hexdigest())
+    return hashlib.sha1("".join(sorted(digests)).encode()).hexdigest()
+
+
+def describe(order):
+    """The project as a package. To be asked before its code runs, which may write files."""
+    import tomllib
+    try:
+        with open(os.path.join(order["project"], "pyproject.toml"), "rb") as file:
+            text = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError):  # Whoever needs it says so.
+        text = {}
+    said = text.get("project") or text.get("tool", {}).get("poetry") or {}
+    return {"name": str(said.get("name") or order["name"]), "version": str(said.get("version", "")),
+            "verification": verification_code(order["project"])}
+
+
 def look(order):
     project = order["project"]
     os.chdir(project)
@@ -138,7 +165,8 @@ def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         order = json.load(file)
     with contextlib.redirect_stdout(sys.stderr):  # What the project prints is not the answer.
-        found = look(order)
+        project = describe(order)
+        found = dict(look(order), project=project)
     print(json.dumps(found))
 
 

@@ -4,7 +4,7 @@ usage: install_packages.py ORDER
 
 ORDER is a JSON file: "tree" and "site" (directories), "work" (a directory for what is in between), "owners"
 (path in the tree -> package that brought it), "requests" (pip's own arguments that say what to
-install), "projects" (pyproject.toml files whose dependencies are installed) and "options" (pip's own
+install), "requirements" (requirements and lock files, see lock_files.py), "projects" (pyproject.toml files whose dependencies are installed) and "options" (pip's own
 arguments that say where from).
 
 pip decides what to fetch and checks its hashes. Everything is installed into an empty directory first,
@@ -132,14 +132,39 @@ def dependencies(file):
     return project.get("dependencies", [])
 
 
-def chosen(order):
+def resolved(order, name, arguments):
     """What pip would install, as the items of its report."""
-    report = os.path.join(order["work"], "report.json")
-    pip(["install", "--quiet", "--dry-run", "--report", report, *order["options"],
-         *order["requests"], *(name for file in order["projects"] for name in dependencies(file))],
-        "get the packages")
+    report = os.path.join(order["work"], name)
+    pip(["install", "--quiet", "--dry-run", "--report", report, *order["options"], *arguments], "get the packages")
     with open(report, encoding="utf-8") as file:
         return json.load(file)["install"]
+
+
+def files_for_pip(order):
+    try:
+        files = [for_pip(file, order["work"], number) for number, file in enumerate(order["requirements"])]
+    except Unusable as error:
+        fail(str(error))
+    return [word for file in files for word in ("-r", file)]
+
+
+def chosen(order):
+    """What is to be installed, and the names of what no lock has."""
+    files = files_for_pip(order)
+    if not any(map(is_locked, order["requirements"])):
+        names = [name for file in order["projects"] for name in dependencies(file)]
+        return resolved(order, "report.json", [*order["requests"], *files, *names]), []
+    # With hashes, pip demands them of all: what is asked for beside the lock is another call's.
+    items = resolved(order, "locked.json", files)
+    if not order["requests"]:
+        return items, []
+    locked = {plain(item["metadata"]["name"]) for item in items}
+    pins = os.path.join(order["work"], "pins.txt")
+    with open(pins, "w", encoding="utf-8") as file:
+        file.writelines("%s==%s\n" % (item["metadata"]["name"], item["metadata"]["version"]) for item in items)
+    added = [item for item in resolved(order, "report.json", ["-c", pins, *order["requests"]])
+             if plain(item["metadata"]["name"]) not in locked]
+    return items + added, sorted(item["metadata"]["name"] for item in added)
 
 
 def stage(order, items):
@@ -292,7 +317,7 @@ def main():
         order = json.load(file)
     os.makedirs(order["site"], exist_ok=True)
     complaints = misfits()
-    items = chosen(order)
+    items, unlocked = chosen(order)
     installed = []
     if items:
         directory = stage(order, items)
@@ -319,7 +344,8 @@ def main():
     fresh = [line for line in misfits() if line not in complaints]
     if fresh:
         fail("the packages don't fit together: " + "; ".join(fresh))
-    json.dump({"installed": installed, "owners": order["owners"]}, sys.stdout)
+    notes = ["not in the lock file, so without a hash of yours: " + ", ".join(unlocked)] if unlocked else []
+    json.dump({"installed": installed, "owners": order["owners"], "notes": notes}, sys.stdout)
 
 
 main()

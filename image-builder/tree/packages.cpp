@@ -41,9 +41,6 @@ std::vector<std::string> pip_requests(const PackageRequest& request) {
     words.push_back(name);
   }
   for (const fs::path& wheel : request.wheels) words.push_back(absolute(wheel, "wheel"));
-  for (const fs::path& file : request.requirements) {
-    words.insert(words.end(), {"-r", absolute(file, "requirements file")});
-  }
   return words;
 }
 
@@ -102,15 +99,20 @@ void install_packages(const PackageRequest& request, SourceTree& source, ImageTr
   fs::create_directory(directory);
   std::vector<std::string> projects;
   for (const fs::path& file : request.projects) projects.push_back(absolute(file, "project file"));
+  std::vector<std::string> requirements;
+  for (const fs::path& file : request.requirements) {
+    requirements.push_back(absolute(file, "requirements file"));
+  }
   const nlohmann::json order = {{"tree", image.tree.native()},
                                 {"projects", projects},
                                 {"site", (image.tree / site_for_packages(image)).native()},
                                 {"work", directory.native()},
                                 {"owners", image.owners},
                                 {"requests", pip_requests(request)},
+                                {"requirements", requirements},
                                 {"options", pip_options(request)}};
   write_file(directory / "order.json", order.dump());
-  Command command = python_command(image.starter, std::string(install_packages_program()),
+  Command command = python_command(image.starter, install_packages_program(),
                                    {(directory / "order.json").native()}, directory);
   command.environment = environment();
   const Outcome outcome = run(command);
@@ -122,6 +124,9 @@ void install_packages(const PackageRequest& request, SourceTree& source, ImageTr
   }
   const nlohmann::json said = nlohmann::json::parse(outcome.output);
   said.at("owners").get_to(image.owners);
+  for (std::string& note : said.at("notes").get<std::vector<std::string>>()) {
+    image.notes.push_back(std::move(note));
+  }
   for (const nlohmann::json& package : said.at("installed")) {
     const std::string name = package.at("name");
     source.packages.push_back({name, package.at("version"), "wheel", package.at("source"),

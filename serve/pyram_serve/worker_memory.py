@@ -26,8 +26,9 @@ FIRST = 5  # Requests before the first look: an application that was not warmed 
 EARLY = 100  # Requests.
 # What a worker that collects has beside the parent's memory: its compiler's data, and garbage.
 STAYING = 96 << 20
-# The keeper, the daemon of the image, and the files of the image that are in use.
-OTHERS = 40 << 20
+# The keeper, the daemon of the image, and the files of the image that are in use: without these in memory, every
+# request waits for the kernel to read them again.
+OTHERS = 64 << 20
 LEAST = 8 << 20
 
 

@@ -100,6 +100,22 @@ class Workshop {
   const fs::path tree_ = unpacked_image();
 };
 
+// A package of a lock file, which is one wheel.
+struct Locked {
+  std::string name, version, digest, marker;
+};
+
+std::string pylock(const std::vector<Locked>& packages) {
+  std::string text = "lock-version = '1.0'\ncreated-by = 'a test'\n";
+  for (const Locked& package : packages) {
+    text += "[[packages]]\nname = '" + package.name + "'\nversion = '" + package.version + "'\n";
+    if (!package.marker.empty()) text += "marker = \"" + package.marker + "\"\n";
+    text += "wheels = [{url = 'https://example.org/x.whl', hashes = {sha256 = '" + package.digest +
+            "'}}]\n";
+  }
+  return text;
+}
+
 std::string sha256(const std::string& file) {
   return pyram::run_or_throw({{"sha256sum", file}, {}, {}}, ExitCode::kFailed, "sum").substr(0, 64);
 }
@@ -259,6 +275,68 @@ TEST_CASE("hashes that are right are honoured") {
                                     shop.wheels().native(), "--strip", "lib/**/django/"});
   INFO(built.errors);
   CHECK(built.ok());
+}
+
+TEST_CASE(
+    "a pylock.toml is what is installed, and what is asked for beside it comes without hashes") {
+  const Workshop shop;
+  const std::string wheel = shop.wheel({{"name", "locked"}, {"requires", {"other"}}});
+  shop.wheel({{"name", "locked"}, {"version", "2.0"}});
+  const std::string other = shop.wheel({{"name", "other"}});
+  shop.wheel({{"name", "beside"}, {"requires", {"locked"}}});
+  fs::create_directories(shop / "project");
+  const fs::path lock = shop / "project/pylock.toml";
+  std::ofstream(lock) << pylock({{"locked", "1.0", sha256(wheel), ""},
+                                 {"other", "1.0", sha256(other), "python_version > '3'"},
+                                 {"absent", "1.0", sha256(other), "sys_platform == 'win32'"},
+                                 {"tests", "1.0", sha256(other), "'dev' in dependency_groups"}})
+                      << "[[packages]]\nname = 'site'\ndirectory = {path = '.', editable = true}\n";
+  const Outcome built =
+      shop.build({"-r", lock.native(), "--with", "beside", "--no-index", "--find-links",
+                  shop.wheels().native(), "--strip", "lib/**/django/"});
+  INFO(built.errors);
+  REQUIRE(built.ok());
+  CHECK(built.errors.find("not in the lock file, so without a hash of yours: beside\n") !=
+        std::string::npos);
+  const auto info = nlohmann::json::parse(
+      pyram::run({{program("pyram-image"), "info", "--json", shop.image().native()}, {}, {}})
+          .output);
+  std::map<std::string, std::string> versions;
+  for (const auto& package : info["packages"]) versions[package["name"]] = package["version"];
+  CHECK(versions["locked"] == "1.0");
+  CHECK(versions.contains("other"));
+  CHECK(versions.contains("beside"));
+  CHECK_FALSE(versions.contains("absent"));
+  CHECK_FALSE(versions.contains("tests"));
+}
+
+TEST_CASE("a pylock.toml that doesn't hold here is refused") {
+  const Workshop shop;
+  const std::string wheel = shop.wheel({{"name", "locked"}});
+  const fs::path lock = shop / "pylock.toml";
+  const auto refused = [&](const std::string& text, ExitCode code, const std::string& said) {
+    std::ofstream(lock) << text;
+    shop.check_refused({"-r", lock.native(), "--no-index", "--find-links", shop.wheels().native()},
+                       code, {said});
+  };
+  SECTION("a hash that differs") {
+    refused(pylock({{"locked", "1.0", std::string(64, '0'), ""}}), ExitCode::kVerification,
+            sha256(wheel));
+  }
+  SECTION("no hash") {
+    refused(
+        "lock-version = '1.0'\n[[packages]]\nname = 'locked'\nversion = '1.0'\n"
+        "vcs = {type = 'git', url = 'https://example.org', commit-id = 'a'}\n",
+        ExitCode::kBadSource, "locked comes from vcs, which has no hash");
+  }
+  SECTION("another Python") {
+    refused("requires-python = '>=4'\n" + pylock({}), ExitCode::kBadSource,
+            "it is for Python >=4, and the image's is 3.");
+  }
+  SECTION("another version") {
+    refused("lock-version = '2.0'\n", ExitCode::kBadSource, "its lock-version is '2.0'");
+  }
+  SECTION("no TOML") { refused("lock-version = \n", ExitCode::kBadSource, "TOMLDecodeError"); }
 }
 
 TEST_CASE("gunicorn from the package index runs out of the image") {

@@ -64,7 +64,7 @@ void check_document(const json& document) {
     CHECK(std::regex_match(name, id));
     CHECK(known.insert(name).second);
     CHECK_FALSE(package.at("name").get<std::string>().empty());
-    CHECK(package.at("filesAnalyzed") == false);
+    CHECK(package.at("filesAnalyzed") == package.contains("packageVerificationCode"));
     CHECK(package.contains("downloadLocation"));
     const std::string declared = package.at("licenseDeclared");
     static const std::regex word("LicenseRef-[A-Za-z0-9.-]+");
@@ -119,14 +119,36 @@ TEST_CASE("the default image's SPDX document is whole, and names every package")
       CHECK(document.dump().find(file) != std::string::npos);
     }
   }
+}
 
-  // SPDX's own checker, from the package index.
+TEST_CASE("an app's SPDX document names its project") {
+  json manifest = example();
+  manifest["app"] = {
+      {"project", {{"name", "My site"}, {"version", ""}, {"verification", std::string(40, 'c')}}}};
+  json document = pyram::builder::make_sbom(manifest);
+  check_document(document);
+  CHECK(document["packages"].size() == 4);
+  const json project = document["packages"][1];
+  CHECK(project["name"] == "My site");
+  CHECK_FALSE(project.contains("versionInfo"));
+  CHECK(project["packageVerificationCode"]["packageVerificationCodeValue"] == std::string(40, 'c'));
+  manifest["app"]["project"]["version"] = "1.2";
+  document = pyram::builder::make_sbom(manifest);
+  CHECK(document["packages"][1]["versionInfo"] == "1.2");
+}
+
+TEST_CASE("SPDX's own checker, from the package index, finds nothing") {
+  const std::string image = default_image();
+  json app = json::parse(pyram::run_or_throw(
+      {{"unsquashfs", "-cat", image, ".pyram/manifest.json"}, {}, {}}, ExitCode::kFailed, "read"));
+  app["app"] = {
+      {"project", {{"name", "My site"}, {"version", "1"}, {"verification", std::string(40, 'c')}}}};
   const TemporaryDirectory directory;
   const fs::path tree = directory / "tree";
   pyram::run_or_throw(
       {{"unsquashfs", "-quiet", "-no-progress", "-dest", tree.native(), image}, {}, {}},
       ExitCode::kFailed, "unpack the image");
-  pyram::write_file(directory / "image.spdx.json", document.dump());
+  pyram::write_file(directory / "image.spdx.json", pyram::builder::make_sbom(app).dump());
   const std::string python = tree / "bin/pypy3";
   const pyram::Outcome fetched = pyram::run({{python, "-m", "pip", "install", "--quiet", "--target",
                                               (directory / "tools").native(), "spdx-tools"},

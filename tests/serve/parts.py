@@ -115,7 +115,7 @@ class WorkerMemory(unittest.TestCase):
 
     def test_room_is_shared_out(self):
         room = worker_memory.Room(256 * MB, 100 * MB, 2)
-        self.assertEqual((room.size >> 20, room.staying), (51, False))
+        self.assertEqual((room.size >> 20, room.staying), (39, False))
         self.assertEqual(worker_memory.Room(64 * MB, 100 * MB, 2).size, worker_memory.LEAST)
         self.assertTrue(worker_memory.Room(1024 * MB, 100 * MB, 2).staying)
 
@@ -133,7 +133,7 @@ class WorkerMemory(unittest.TestCase):
         watch = self.watch(worker_memory.Room(256 * MB, 100 * MB, 2))
         for _ in range(3):
             number = self.requests_until_replaced(watch, MB)
-            self.assertTrue(40 <= number <= 52, number)
+            self.assertTrue(30 <= number <= 40, number)
             self.assertFalse(gc.isenabled())
             watch = self.watch(watch.room)
 
@@ -141,10 +141,10 @@ class WorkerMemory(unittest.TestCase):
         watch = worker_memory.Watch(32)
         said = []
         with unittest.mock.patch.object(worker_memory, "room",
-                                        lambda workers: worker_memory.Room(200 * MB, 120 * MB, workers)):
+                                        lambda workers: worker_memory.Room(220 * MB, 120 * MB, workers)):
             watch.prepare(types.SimpleNamespace(warning=lambda text, *words: said.append(text % words)), 2)
-        self.assertEqual(watch.limit >> 20, 15)
-        self.assertIn("room for 15 MB", said[0])
+        self.assertEqual(watch.limit >> 20, 12)
+        self.assertIn("room for 12 MB", said[0])
 
     def test_the_memory_decides(self):
         for memory, limit in ((8192, 0), (600, 0), (512, 129), (256, 38), (64, 8)):
