@@ -147,7 +147,7 @@ class WorkerMemory(unittest.TestCase):
         self.assertIn("room for 12 MB", said[0])
 
     def test_the_memory_decides(self):
-        for memory, limit in ((8192, 0), (600, 0), (512, 129), (256, 38), (64, 8)):
+        for memory, limit in ((8192, 0), (600, 0), (512, 120), (256, 29), (64, 8)):
             watch = worker_memory.Watch(None)
             with unittest.mock.patch.object(worker_memory, "room",
                                             lambda workers: worker_memory.Room(memory * MB, 100 * MB, workers)):
