@@ -72,7 +72,7 @@ class ImageFile {
 
  private:
   [[nodiscard]] std::size_t read_stored(std::span<std::byte> buffer, std::uint64_t position) const;
-  void await_parts(std::uint64_t position, std::uint64_t length) const;
+  [[gnu::cold]] void await_parts(std::uint64_t position, std::uint64_t length) const;
   void check(std::uint64_t position, std::span<const std::byte> bytes) const;
 
   UniqueFd file_;

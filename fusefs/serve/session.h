@@ -32,7 +32,7 @@ class Session {
 
   // Has requests wait elsewhere for bytes of an image that is being fetched. `asked_in_vain`: as
   // WaitingRoom has it. `partial` has to outlive the session. REQUIRES: before start().
-  void keep_waiting(const PartialImage& partial, std::function<void()> asked_in_vain);
+  [[gnu::cold]] void keep_waiting(const PartialImage& partial, std::function<void()> asked_in_vain);
 
   // Goes on where another process stopped: what it negotiated holds, and the requests that it took
   // and did not answer come again, or fail (Transport::recover_requests). REQUIRES: the connection

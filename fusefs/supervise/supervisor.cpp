@@ -125,7 +125,7 @@ class Supervisor {
   }
 
   void run() {
-    attempt([this] { look_after_fetcher(); });
+    if (image_.partial() != nullptr) look_after_fetcher();
     check_image(image_, options_);
     mount_.emplace(options_.device >= 0
                        ? MountPoint::adopt(UniqueFd(options_.device), options_.mount_point)
@@ -170,8 +170,8 @@ class Supervisor {
   }
 
   // Of an image that is being fetched.
-  void look_after_fetcher() {
-    if (image_.partial() != nullptr) ensure_fetcher(*image_.partial());
+  [[gnu::cold]] void look_after_fetcher() {
+    attempt([this] { ensure_fetcher(*image_.partial()); });
   }
 
   void start_worker() {
@@ -277,7 +277,7 @@ class Supervisor {
   [[nodiscard]] bool waits_for_rest() const { return registration_ && image_.partial() && !whole_; }
 
   // Once everything is fetched, the image's name leads to another file, by which it is looked for.
-  void look_for_rest() {
+  [[gnu::cold]] void look_for_rest() {
     whole_ = image_.partial()->head().is_whole != 0;
     if (whole_) registration_.emplace(image_path_, mount_->directory());
   }
