@@ -13,6 +13,7 @@
 #include "registry/download.h"
 #include "registry/lazy_pull.h"
 #include "registry/registry.h"
+#include "registry/sharing.h"
 #include "registry/store.h"
 #include "support/amounts.h"
 #include "support/error.h"
@@ -163,8 +164,9 @@ class Pull {
       (void)builder::verify_image(place.image, keys_);
     } else {
       progress_.phase("fetching " + options_.source + ", " + megabytes(found.layer.size));
+      const auto old = old_images(place.image, store, reference, digest);
       reused = reuse_blocks(
-          {.old = old_images(place.image, store, reference, digest),
+          {.old = old,
            .size = found.layer.size,
            .table =
                [&] { return registry.referrer(found.manifest_digest, kBlocksType, kMostTable); },
@@ -173,11 +175,11 @@ class Pull {
            .note = note_},
           file);
       if (registry.fetch(found.layer, file, step)) forget(reused);
-      check_and_place(file, place.image);
+      check_and_place(file, place.image, old);
     }
     if (store) store->set_name(reference, digest);
     return report(options_.source, place.image, keys_) + "manifest " + found.manifest_digest +
-           "\n" + reused.said;
+           "\n" + reused.said + shared();
   }
 
   std::string from_url() {
@@ -199,7 +201,8 @@ class Pull {
     }
     progress_.phase("fetching " + options_.source);
     const auto step = [this](double done) { progress_.step(done); };
-    Reused reused = reuse_blocks({.old = old_images(place.image),
+    const auto old = old_images(place.image);
+    Reused reused = reuse_blocks({.old = old,
                                   .table = [&] { return get_table(session); },
                                   .fetch =
                                       [&](std::uint64_t size, std::uint64_t end) {
@@ -221,8 +224,8 @@ class Pull {
       // The beginning may have been spoiled by a crash, or be of an older file.
       file.clear();
     }
-    check_and_place(file, place.image);
-    return report(options_.source, place.image, keys_) + reused.said;
+    check_and_place(file, place.image, old);
+    return report(options_.source, place.image, keys_) + reused.said + shared();
   }
 
  private:
@@ -286,6 +289,12 @@ class Pull {
     }
   }
 
+  // What the file system keeps once; nothing where it can't.
+  [[nodiscard]] std::string shared() const {
+    return shared_ == 0 ? std::string()
+                        : "shares " + megabytes(shared_) + " with old images on disk\n";
+  }
+
   // What was made of parts was another image, so all of it is fetched.
   void forget(Reused& reused) {
     if (reused.size != 0) note_("nothing is reused: the parts of old images did not make this one");
@@ -332,9 +341,12 @@ class Pull {
            "sha256:" + builder::sha256_of_file(image) == digest;
   }
 
-  void check_and_place(PartialFile& file, const fs::path& image) {
+  void check_and_place(PartialFile& file, const fs::path& image, const std::vector<fs::path>& old) {
     progress_.phase("checking every byte");
     verify(file, keys_, options_.source);
+    for (const fs::path& other : old) {
+      if (shared_ == 0) shared_ = share_with(other, file.path());
+    }
     builder::put_in_place(file.path(), image);
     progress_.finish();
   }
@@ -342,6 +354,7 @@ class Pull {
   const PullOptions& options_;
   std::vector<fs::path> keys_;
   builder::Progress progress_;
+  std::uint64_t shared_ = 0;
   std::function<void(const std::string&)> note_ = [this](const std::string& text) {
     progress_.note(text);
   };

@@ -19,6 +19,8 @@ using nlohmann::json;
 
 constexpr std::size_t kLongestManifest = std::size_t{4} << 20;  // As registries have it.
 
+constexpr int kMostReferrers = 16;  // Whose manifests are looked at for one that is wanted.
+
 std::string scope_of(const ImageReference& reference, Registry::Access access) {
   return "repository:" + std::string(reference.repository) +
          (access == Registry::Access::kPush ? ":pull,push" : ":pull");
@@ -102,12 +104,16 @@ void Registry::fetch_part(const Descriptor& blob, std::uint64_t end, PartialFile
 
 std::optional<std::string> Registry::referrer(const std::string& subject, std::string_view type,
                                               std::size_t most) {
+  int looked_at = 0;
   for (const Descriptor& entry : referrers(subject, type)) {
-    if (entry.artifact_type != type) continue;
+    // Some registries say the type of the configuration in its place: then the manifest tells.
+    const bool is_unsaid = entry.artifact_type.empty() || entry.artifact_type == kEmptyType;
+    if (entry.artifact_type != type && !is_unsaid) continue;
+    if (++looked_at > kMostReferrers) break;
     const auto text = manifest(entry.digest);
     if (!text) continue;
     const Artifact artifact = parse_artifact(*text, name_);
-    if (artifact.layers.size() != 1) continue;
+    if (artifact.type != type || artifact.layers.size() != 1) continue;
     if (artifact.layers[0].size > most) {
       throw Error(ExitCode::kBadSource, "cannot use what refers to an image of " + quote(name_) +
                                             ": it is longer than it may be");

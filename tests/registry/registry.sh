@@ -42,6 +42,15 @@ end_registry() {
   [ -z "${registry_process:-}" ] || { kill "$registry_process" 2>/dev/null; wait "$registry_process" 2>/dev/null; } || true
 }
 
+# signed IMAGE: signs it, by a key of the test's own.
+signed() {
+  [ -f "$work/key.pem" ] || {
+    openssl genpkey -algorithm ed25519 -out "$work/key.pem"
+    openssl pkey -in "$work/key.pem" -pubout -out "$work/key.pub"
+  } 2>/dev/null
+  "$bin_directory/pyram-image" sign "$1" --key "$work/key.pem" >/dev/null
+}
+
 # small_image FILE SEED BYTES [ARCHITECTURE]: an image of noise, whole, that says what processor it is for.
 small_image() {
   local tree=$work/tree-$2
@@ -52,9 +61,29 @@ small_image() {
     "${4:-x86_64}" >"$tree/.pyram/manifest.json"
   printf '{"spdxVersion": "SPDX-2.3"}' >"$tree/.pyram/sbom.spdx.json"
   mksquashfs "$tree" "$1" -quiet -no-progress -noappend -comp zstd >/dev/null
-  [ -f "$work/key.pem" ] || {
-    openssl genpkey -algorithm ed25519 -out "$work/key.pem"
-    openssl pkey -in "$work/key.pem" -pubout -out "$work/key.pub"
-  } 2>/dev/null
-  "$bin_directory/pyram-image" sign "$1" --key "$work/key.pem" >/dev/null
+  signed "$1"
+}
+
+# version 1|2 FILE: two versions of a project, signed: one file of many has changed, one is new, and a large one has
+# moved behind it.
+version() {
+  rm -rf "$work/tree"
+  mkdir -p "$work/tree/.pyram" "$work/tree/lib"
+  python3 - "$work/tree" "$1" <<'END'
+import pathlib, random, sys
+root, version = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+for number in range(400):
+    (root / f"lib/module_{number}.py").write_bytes(random.Random(number).randbytes(2000 + 37 * (number % 50)))
+(root / "lib/large.so").write_bytes(random.Random(1000).randbytes(1500000))
+if version == 2:
+    with open(root / "lib/module_123.py", "ab") as file:
+        file.write(b"one line more\n")
+    (root / "lib/a_new_module.py").write_bytes(random.Random(2000).randbytes(5000))
+(root / ".pyram/manifest.json").write_text('{"format": 1, "time": 1700000000, "python": {"platform": "linux-x86_64"}, '
+                                           f'"files": {{}}, "packages": [], "version": {version}}}')
+END
+  printf 'lib/large.so -1\n' >"$work/sort"
+  mksquashfs "$work/tree" "$2" -quiet -no-progress -noappend -comp zstd -b 262144 -all-time 1700000000 \
+    -mkfs-time 1700000000 -sort "$work/sort" >/dev/null
+  signed "$2"
 }
