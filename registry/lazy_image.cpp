@@ -27,14 +27,10 @@ UniqueFd open_to_write(const fs::path& path, int flags) {
   return file;
 }
 
-void pwrite_full(int fd, std::uint64_t position, std::span<const std::byte> bytes,
-                 const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(position));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(path.native()));
-    bytes = bytes.subspan(static_cast<std::size_t>(n));
-    position += static_cast<std::uint64_t>(n);
+void write_at(int fd, std::uint64_t position, std::span<const std::byte> bytes,
+              const fs::path& path) {
+  if (!pwrite_full(fd, bytes, position)) {
+    throw system_error(ExitCode::kCannotWrite, errno, "write " + quote(path.native()));
   }
 }
 
@@ -180,7 +176,7 @@ ByteRange LazyImage::range_of(std::uint32_t chunk) const {
 bool LazyImage::is_here(std::uint32_t chunk) const { return partial_->is_here(range_of(chunk)); }
 
 void LazyImage::write(std::uint64_t position, std::span<const std::byte> bytes) const {
-  pwrite_full(data_.get(), position, bytes, data());
+  write_at(data_.get(), position, bytes, data());
 }
 
 void LazyImage::sync() const {
@@ -190,7 +186,7 @@ void LazyImage::sync() const {
 }
 
 void LazyImage::write_map(std::uint64_t position, std::span<const std::byte> bytes) const {
-  pwrite_full(map_.get(), position, bytes, directory_ / "map");
+  write_at(map_.get(), position, bytes, directory_ / "map");
 }
 
 void LazyImage::note(std::uint32_t chunk, bool here) const {

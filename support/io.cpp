@@ -42,6 +42,17 @@ void write_full(int fd, std::string_view text, std::string_view what) {
   write_full(fd, std::as_bytes(std::span(text)), what);
 }
 
+bool pwrite_full(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(n));
+    offset += static_cast<std::uint64_t>(n);
+  }
+  return true;
+}
+
 std::string read_to_end(int fd, std::string_view what) {
   std::string text;
   std::array<char, 16384> buffer;

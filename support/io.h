@@ -20,6 +20,9 @@ namespace pyram {
 void write_full(int fd, std::span<const std::byte> bytes, std::string_view what);
 void write_full(int fd, std::string_view text, std::string_view what);
 
+// Writes all of `bytes` at `offset`, in the same way. Returns false with errno set where it fails.
+[[nodiscard]] bool pwrite_full(int fd, std::span<const std::byte> bytes, std::uint64_t offset);
+
 // Everything until end of file. Throws Error (kFailed).
 [[nodiscard]] std::string read_to_end(int fd, std::string_view what);
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);

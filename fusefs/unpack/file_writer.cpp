@@ -7,23 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "support/io.h"
+
 namespace pyram {
-namespace {
-
-// Returns false with errno set.
-bool write_at(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return false;
-    bytes = bytes.subspan(static_cast<std::size_t>(n));
-    offset += static_cast<std::uint64_t>(n);
-  }
-  return true;
-}
-
-}  // namespace
-
 UniqueFd create_file(const Plan& plan, const PlannedFile& file) {
   UniqueFd fd(::openat(plan.root_fd.get(), file.path.c_str(),
                        O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
@@ -61,7 +47,7 @@ void FileWriter::write_content(int fd, const PlannedFile& file, std::uint64_t be
       map = image_.file_map(file.inode, done / image_.superblock().block_size);
     }
     const Extent extent = extent_at(*map, done);
-    if (!extent.block.is_hole() && !write_at(fd, bytes_of(extent, block_of(extent)), done)) {
+    if (!extent.block.is_hole() && !pwrite_full(fd, bytes_of(extent, block_of(extent)), done)) {
       throw plan_.cannot("write ", file.path);
     }
     done += extent.length;
