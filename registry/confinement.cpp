@@ -1,30 +1,20 @@
 #include "registry/confinement.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdint>
 
 #include "registry/credentials.h"
+#include "support/capabilities.h"
 #include "support/unique_fd.h"
 
 namespace pyram::registry {
 namespace {
-
-void drop_capabilities() {
-  for (unsigned long i = 0; ::prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0; ++i) {
-  }
-  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
-  ::syscall(SYS_capset, &header, none.data());
-}
 
 // Debian 12's header does not know it.
 constexpr std::uint64_t kTruncate = std::uint64_t{1} << 14;
@@ -64,7 +54,7 @@ void confine_fetcher(const std::vector<std::filesystem::path>& writable) {
   constexpr rlimit kNoCore{0, 0};
   ::setrlimit(RLIMIT_CORE, &kNoCore);
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  drop_capabilities();
+  (void)drop_capabilities();
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   // A program that keeps credentials has to run, and may write where it wants.
   if (!asks_programs()) restrict_writing(writable);

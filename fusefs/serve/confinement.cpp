@@ -1,7 +1,6 @@
 #include "fusefs/serve/confinement.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -18,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "support/capabilities.h"
 #include "support/unique_fd.h"
 
 namespace pyram {
@@ -30,16 +30,6 @@ bool set_limits() {
   constexpr rlimit kNoCore{0, 0};
   constexpr rlimit kDescriptors{kMostDescriptors, kMostDescriptors};
   return ::setrlimit(RLIMIT_CORE, &kNoCore) == 0 && ::setrlimit(RLIMIT_NOFILE, &kDescriptors) == 0;
-}
-
-bool drop_capabilities() {
-  // Without CAP_SETPCAP the bounding set stays; no_new_privs makes it worthless.
-  for (unsigned long i = 0; ::prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0; ++i) {
-  }
-  ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> none{};
-  return ::syscall(SYS_capset, &header, none.data()) == 0;
 }
 
 // Debian 12's header knows less than newer kernels do: what each version of the interface handles.
