@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 
+from fetchers import fetchers
 from proxy import SECRET, USER, Fault, Proxy
 
 PROGRAM, UPSTREAM, WORK, IMAGE, KEY = sys.argv[1:]
@@ -122,18 +123,6 @@ def killed_case(number, faults, uses=1 << 30):
     finally:
         proxy.shutdown()
         proxy.server_close()
-
-
-def fetchers(home):
-    found = []
-    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if len(words) > 2 and words[1] == b"fetch" and words[2].decode().startswith(str(home)):
-            found.append(int(entry.parent.name))
-    return found
 
 
 def lazy_case(number, faults, uses=1 << 30):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from fetchers import fetchers
 from proxy import Fault, Proxy
 
 BIN, UPSTREAM, WORK, TREE = sys.argv[1:]
@@ -115,15 +116,7 @@ class Case:
         return {line[:26].strip(): line[27:] for line in outcome.stdout.splitlines()}
 
     def fetchers(self):
-        found = []
-        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = entry.read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if len(words) > 2 and words[1] == b"fetch" and words[2].decode().startswith(str(self.home)):
-                found.append(int(entry.parent.name))
-        return found
+        return fetchers(self.home)
 
     def read(self, name):
         return (self.mounted / name).read_bytes()
