@@ -67,4 +67,4 @@ def process(pid):
         return {"anonymous": 0, "pss": 0, "peak": 0}
     rollup = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
     peak = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")), 0)
-    return {"anonymous": rollup["Anonymous"], "pss": rollup["Pss"], "peak": peak}
+    return {"anonymous": rollup.get("Anonymous", 0), "pss": rollup.get("Pss", 0), "peak": peak}
