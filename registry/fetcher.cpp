@@ -66,8 +66,8 @@ class Fetcher {
  public:
   explicit Fetcher(const LazyImage& image)
       : image_(image), source_(image.read_source()), rate_(source_.rate) {
-    if (is_here(image.sizes().chunks() - 1)) return;
-    image_.note(image.sizes().chunks() - 1, false);
+    const std::uint32_t trailer = image.sizes().chunks() - 1;
+    if (!has_tree(trailer)) image_.note(trailer, false);
   }
 
   void run() {
@@ -89,7 +89,7 @@ class Fetcher {
 
  private:
   // The tree that is here is read each time: a disk may have lost it.
-  bool is_here(std::uint32_t trailer) {
+  bool has_tree(std::uint32_t trailer) {
     if (!image_.is_here(trailer)) return false;
     try {
       tree_.emplace(read_tree(image_, source_));
@@ -287,7 +287,7 @@ class Fetcher {
              "sha256:" + builder::sha256_of_file(image_.data()) == source_.file_digest;
     };
     const std::uint32_t chunks = image_.sizes().chunks();
-    if (!source_.file_digest.empty() ? !is_right() : true) {
+    if (source_.file_digest.empty() || !is_right()) {
       if (look_again(0, chunks) > 0) return false;
       if (!is_right()) {
         // All but the signature is covered by the tree.

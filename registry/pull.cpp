@@ -145,7 +145,6 @@ class Pull {
     const Place place = choose_place(options_.output, digest, store);
     PartialFile file(place.partial);
     const auto step = [this](double done) { progress_.step(done); };
-    Reused reused;
     if (options_.lazy && !is_there(place.image, digest)) {
       LazySource source = source_of(registry.blob_url(digest), std::string(reference.host),
                                     std::string(reference.repository));
@@ -159,6 +158,7 @@ class Pull {
       }
     }
     wait_for_rest(place.image);
+    Reused reused;
     if (is_there(place.image, digest)) {
       file.remove();
       (void)builder::verify_image(place.image, keys_);

@@ -26,7 +26,11 @@ std::optional<std::uint64_t> data_size_of(std::uint64_t size) {
   std::uint64_t most = size / kBlock;
   while (least < most) {
     const std::uint64_t middle = least + (most - least) / 2;
-    (whole(middle) < size ? least : most) = whole(middle) < size ? middle + 1 : middle;
+    if (whole(middle) < size) {
+      least = middle + 1;
+    } else {
+      most = middle;
+    }
   }
   if (whole(least) != size) return std::nullopt;
   return least * kBlock;

@@ -1,7 +1,9 @@
 #include "image-builder/app/project_requirements.h"
 
 #include <array>
+#include <iterator>
 #include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,7 +21,7 @@ namespace {
 // A lock file in a form of its tool's own, and the command that writes it as requirements.
 struct LockFile {
   std::string_view name;
-  std::string_view command;  // Words, separated by single spaces; the first is the tool.
+  std::string_view command;  // Words; the first is the tool.
   std::string_view into;     // What makes the same command write requirements.txt.
   std::string_view needs;    // How to get what the command needs beside the tool.
 };
@@ -33,13 +35,8 @@ constexpr std::array kLockFiles = {
 };
 
 std::vector<std::string> words_of(std::string_view command) {
-  std::vector<std::string> words;
-  for (std::size_t at = 0; at <= command.size();) {
-    const std::size_t end = std::min(command.find(' ', at), command.size());
-    words.emplace_back(command.substr(at, end - at));
-    at = end + 1;
-  }
-  return words;
+  std::istringstream words{std::string(command)};
+  return {std::istream_iterator<std::string>(words), {}};
 }
 
 fs::path exported(const LockFile& lock, const fs::path& project, const fs::path& directory) {

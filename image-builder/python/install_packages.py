@@ -4,8 +4,8 @@ usage: install_packages.py ORDER
 
 ORDER is a JSON file: "tree" and "site" (directories), "work" (a directory for what is in between), "owners"
 (path in the tree -> package that brought it), "requests" (pip's own arguments that say what to
-install), "requirements" (requirements and lock files, see lock_files.py), "projects" (pyproject.toml files whose dependencies are installed) and "options" (pip's own
-arguments that say where from).
+install), "requirements" (requirements and lock files, see lock_files.py), "projects" (pyproject.toml files
+whose dependencies are installed) and "options" (pip's own arguments that say where from).
 
 pip decides what to fetch and checks its hashes. Everything is installed into an empty directory first,
 so that what two packages both bring is found before it is in the image. Prints what was installed as
