@@ -9,6 +9,9 @@ namespace {
 constexpr std::uint32_t kMostWanted = 16;
 constexpr std::uint32_t kMostHot = 16;
 constexpr std::uint32_t kMostBackground = 8;
+// How long the background keeps off the line after somebody has begun to wait: a program that starts
+// reads again after a few round trips.
+constexpr std::chrono::milliseconds kRest{250};
 
 }  // namespace
 
@@ -32,13 +35,28 @@ void FetchQueue::want(std::uint32_t first, std::uint32_t count) {
     wanted_.push_back(chunk);
     is_new = true;
   }
-  if (is_new) changed_.notify_all();
+  if (!is_new) return;
+  last_wanted_ = std::chrono::steady_clock::now();
+  changed_.notify_all();
+}
+
+void FetchQueue::announce(std::uint32_t first, std::uint32_t count) {
+  const Lock lock(mutex_);
+  const auto size = static_cast<std::uint32_t>(state_.size());
+  if (first >= size) return;
+  const std::uint32_t end = first + std::min(count, size - first);
+  for (std::uint32_t chunk = first; chunk < end; ++chunk) {
+    if (state_[chunk] == State::kHere || is_hot_[chunk]) continue;
+    is_hot_[chunk] = true;
+    hot_.push_back(chunk);
+  }
+  changed_.notify_all();
 }
 
 void FetchQueue::set_order(const std::vector<std::uint32_t>& hot,
                            std::vector<std::uint32_t> later) {
   const Lock lock(mutex_);
-  hot_.assign(hot.begin(), hot.end());
+  hot_.insert(hot_.begin(), hot.begin(), hot.end());
   for (const std::uint32_t chunk : hot) {
     if (chunk < is_hot_.size()) is_hot_[chunk] = true;
   }
@@ -51,7 +69,11 @@ std::optional<Run> FetchQueue::take(Run::Why last) {
   for (;;) {
     if (stopped_) return std::nullopt;
     if (auto run = take_now(last)) return run;
-    changed_.wait(lock.waitable());
+    if (last == Run::Why::kBackground && background_rests()) {
+      changed_.wait_until(lock.waitable(), last_wanted_ + kRest);
+    } else {
+      changed_.wait(lock.waitable());
+    }
   }
 }
 
@@ -73,6 +95,10 @@ void FetchQueue::drop_what_came() {
                              PYRAM_REQUIRES(mutex_) { return state_[chunk] == State::kHere; });
 }
 
+bool FetchQueue::background_rests() const {
+  return std::chrono::steady_clock::now() - last_wanted_ < kRest;
+}
+
 std::optional<Run> FetchQueue::take_now(Run::Why last) {
   drop_what_came();
   const auto wanted = std::ranges::find_if(
@@ -89,7 +115,7 @@ std::optional<Run> FetchQueue::take_now(Run::Why last) {
     return take_from(hot_.front(), kMostHot, Run::Why::kHot,
                      [&](std::uint32_t chunk) PYRAM_REQUIRES(mutex_) { return is_hot_[chunk]; });
   }
-  if (last == Run::Why::kHot) return std::nullopt;
+  if (last == Run::Why::kHot || background_rests()) return std::nullopt;
   const auto any = [](std::uint32_t) { return true; };
   while (!later_.empty() && !is_missing(later_.front())) later_.pop_front();
   if (!later_.empty()) {
@@ -109,8 +135,10 @@ std::optional<Run> FetchQueue::take_now(Run::Why last) {
 
 void FetchQueue::give_back(const Run& run) {
   const Lock lock(mutex_);
-  for (std::uint32_t chunk = run.first; chunk < run.first + run.count; ++chunk) {
-    if (state_[chunk] == State::kTaken) state_[chunk] = State::kMissing;
+  for (std::uint32_t chunk = run.first + run.count; chunk-- > run.first;) {
+    if (state_[chunk] != State::kTaken) continue;
+    state_[chunk] = State::kMissing;
+    if (is_hot_[chunk]) hot_.push_front(chunk);
   }
   changed_.notify_all();
 }

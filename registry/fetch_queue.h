@@ -20,8 +20,9 @@ struct Run {
   Why why = Why::kBackground;
 };
 
-// First what somebody waits for, then what a start reads, then the rest: what programs read after
-// their starts, then from the beginning to the end. Thread-safe.
+// First what somebody waits for, then what a start reads and what was announced, then the rest: what
+// programs read after their starts, then from the beginning to the end. The rest pauses for a moment
+// after somebody has waited, so that the next wait has the line for itself. Thread-safe.
 class FetchQueue {
  public:
   // `here`: for each chunk whether it is here.
@@ -29,6 +30,8 @@ class FetchQueue {
 
   // Somebody waits for these.
   void want(std::uint32_t first, std::uint32_t count);
+  // Somebody will read these soon.
+  void announce(std::uint32_t first, std::uint32_t count);
   // What a start reads, and what comes behind that, in the order of their first uses.
   void set_order(const std::vector<std::uint32_t>& hot, std::vector<std::uint32_t> later);
 
@@ -60,12 +63,14 @@ class FetchQueue {
   Run take_from(std::uint32_t first, std::uint32_t most, Run::Why why, const Belongs& belongs)
       PYRAM_REQUIRES(mutex_);
   void drop_what_came() PYRAM_REQUIRES(mutex_);
+  [[nodiscard]] bool background_rests() const PYRAM_REQUIRES(mutex_);
 
   Mutex mutex_;
   std::condition_variable changed_;
   std::vector<State> state_ PYRAM_GUARDED_BY(mutex_);
   std::size_t missing_ PYRAM_GUARDED_BY(mutex_) = 0;  // Or taken.
   std::deque<std::uint32_t> wanted_ PYRAM_GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point last_wanted_ PYRAM_GUARDED_BY(mutex_);
   std::deque<std::uint32_t> hot_ PYRAM_GUARDED_BY(mutex_);
   std::vector<bool> is_hot_ PYRAM_GUARDED_BY(mutex_);
   std::deque<std::uint32_t> later_ PYRAM_GUARDED_BY(mutex_);

@@ -234,6 +234,8 @@ class Fetcher {
       const PartialRequest& request = requests.at(static_cast<std::size_t>(i));
       if (request.kind == PartialRequest::Kind::kWanted) {
         queue_->want(request.first, request.count);
+      } else if (request.kind == PartialRequest::Kind::kSoon) {
+        queue_->announce(request.first, request.count);
       } else if (request.kind == PartialRequest::Kind::kDoubted) {
         look_again(request.first, request.count);
       }

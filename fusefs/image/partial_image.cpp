@@ -147,6 +147,7 @@ void PartialImage::send(PartialRequest::Kind kind, ByteRange range) const {
 }
 
 void PartialImage::ask_for(ByteRange range) const { send(PartialRequest::Kind::kWanted, range); }
+void PartialImage::announce(ByteRange range) const { send(PartialRequest::Kind::kSoon, range); }
 void PartialImage::doubt(ByteRange range) const { send(PartialRequest::Kind::kDoubted, range); }
 
 std::uint32_t PartialImage::changes() const { return head().changes; }

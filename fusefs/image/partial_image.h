@@ -73,8 +73,9 @@ static_assert(sizeof(MapHead) <= MapHead::kRoom);
 // What a reader writes into `ask`, as a whole.
 struct PartialRequest {
   enum class Kind : std::uint32_t {
-    kWanted = 0x746e6177,  // Somebody waits for these chunks.
-    kDoubted = 0x62756f64  // What is here of them is not what was packed: look at it again.
+    kWanted = 0x746e6177,   // Somebody waits for these chunks.
+    kSoon = 0x6e6f6f73,     // Somebody is about to read these.
+    kDoubted = 0x62756f64,  // What is here of them is not what was packed: look at it again.
   };
   Kind kind{};
   std::uint32_t first = 0;
@@ -148,6 +149,8 @@ class PartialImage {
   [[nodiscard]] bool is_here(ByteRange range) const;
   // Has the fetcher take these before everything else.
   void ask_for(ByteRange range) const;
+  // Has the fetcher take these after that, and before what nobody is known to need.
+  void announce(ByteRange range) const;
   // What is here of them is wrong: has the fetcher look at it, and fetch it again.
   void doubt(ByteRange range) const;
 

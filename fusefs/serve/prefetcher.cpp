@@ -271,7 +271,25 @@ bool Prefetcher::make_known(const File& file) {
   return !known_.insert(file.inode).second || lookup_helper_->look_up(*file.path);
 }
 
+void Prefetcher::announce(const Plan& plan) const {
+  const PartialImage* const partial = image_.partial();
+  if (partial == nullptr) return;
+  // Neighbours in one request: what waits for the fetcher has room for some thousands only.
+  ByteRange run;
+  for (const Job& job : plan.jobs) {
+    const Block& block = job.extent.block;
+    if (block.position >= run.position && block.position <= run.position + run.length) {
+      run.length = std::max(run.length, block.position + block.stored_size - run.position);
+      continue;
+    }
+    partial->announce(run);
+    run = {block.position, block.stored_size};
+  }
+  partial->announce(run);
+}
+
 void Prefetcher::fetch(const Plan& plan, const std::stop_token& stop) {
+  announce(plan);
   Queue queue(image_, plan.jobs);
   const auto publish = [this](Queue* current) {
     const Lock lock(mutex_);

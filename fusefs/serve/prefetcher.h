@@ -101,6 +101,8 @@ class Prefetcher {
   [[nodiscard]] Plan plan(const HotGroup& group, const std::stop_token& stop);
   // The file of that path, added; null when it is no file of the image.
   const File* add_file(Plan& plan, const std::string& path) const;
+  // Has what is missing of it fetched soon, of an image that is not here as a whole yet.
+  void announce(const Plan& plan) const;
   // By all threads, and returns when all is fetched.
   void fetch(const Plan& plan, const std::stop_token& stop);
   // By one of them.

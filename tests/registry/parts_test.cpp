@@ -1,6 +1,7 @@
 // What comes from a server is taken apart: headers, addresses, manifests. None of it is trusted.
 #include "registry/artifact.h"
 #include "registry/download.h"
+#include "registry/fetch_queue.h"
 #include "registry/session.h"
 #include "support/error.h"
 #include "tests/support/catch.h"
@@ -99,4 +100,34 @@ TEST_CASE("a manifest is what it was made of, or refused") {
                            layer(R"(, "annotations": {"a": 1}, "platform": "x")") + "]}",
                        "x")
             .type.empty());
+}
+
+TEST_CASE("what is fetched first") {
+  using Why = Run::Why;
+  FetchQueue queue(std::vector<bool>(60, false));
+  const auto next = [&](Why last, std::uint32_t first, std::uint32_t count, Why why) {
+    const auto run = queue.take(last);
+    REQUIRE(run);
+    INFO("chunk " << run->first);
+    CHECK(run->first == first);
+    CHECK(run->count == count);
+    CHECK(run->why == why);
+    return *run;
+  };
+  queue.announce(40, 2);
+  queue.set_order({10, 11}, {20});
+  queue.announce(11, 2);   // The first one of these is known to be hot.
+  queue.announce(58, 90);  // More than there is.
+  queue.announce(90, 1);
+  next(Why::kBackground, 10, 3, Why::kHot);
+  queue.want(30, 1);
+  next(Why::kWanted, 30, 1, Why::kWanted);
+  const Run announced = next(Why::kBackground, 40, 2, Why::kHot);
+  queue.set_here(40);
+  queue.give_back(announced);
+  next(Why::kBackground, 41, 1, Why::kHot);
+  next(Why::kHot, 58, 1, Why::kHot);
+  next(Why::kHot, 59, 1, Why::kHot);  // What is behind the data comes by itself.
+  next(Why::kBackground, 20, 8, Why::kBackground);
+  next(Why::kBackground, 0, 8, Why::kBackground);
 }
