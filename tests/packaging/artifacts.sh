@@ -36,7 +36,7 @@ make_release() {
   signer=$(fingerprint_of "$signers")
 }
 
-fingerprint_of() { GNUPGHOME=$1 gpg --batch --list-keys --with-colons | awk -F: 'length($10) == 40 { print $10; exit }'; }
+fingerprint_of() { GNUPGHOME=$1 gpg --batch --list-keys --with-colons | awk -F: 'length($10) == 40 && !seen++ { print $10 }'; }
 
 # sign_sums DIRECTORY: SHA256SUMS of a release that was changed, signed anew. Its files may be links to those of
 # another.

@@ -48,8 +48,8 @@ fill_root() {
   fi
   debootstrap --variant=minbase "$suite" "$directory" "$(mirror)" &&
     cp /etc/resolv.conf "$directory/etc/" &&
-    chroot "$directory" apt-get -q update &&
-    chroot "$directory" apt-get -qy install --download-only fuse3 squashfs-tools \
+    chroot "$directory" apt-get -q -o Acquire::Retries=5 update &&
+    chroot "$directory" apt-get -qy -o Acquire::Retries=5 install --download-only fuse3 squashfs-tools \
       debian-archive-keyring ca-certificates $(libraries_of "$suite")
 }
 
