@@ -27,8 +27,10 @@
 #include "registry/fetcher.h"
 #include "registry/pull.h"
 #include "registry/push.h"
+#include "registry/remove.h"
 #include "support/error.h"
 #include "support/image_names.h"
+#include "support/image_reference.h"
 #include "support/io.h"
 #include "support/signal_reset.h"
 
@@ -289,7 +291,7 @@ struct NamedOptions {
 };
 
 void add_named(CLI::App& app, NamedOptions& options) {
-  CLI::App* list = app.add_subcommand("list", "list the images that have a name");
+  CLI::App* list = app.add_subcommand("list", "list the images that have a name or were pulled");
   list->add_flag("--json", options.json, "as JSON");
   list->callback([&options] { print(pyram::builder::list_images(options.json)); });
 
@@ -305,9 +307,13 @@ void add_named(CLI::App& app, NamedOptions& options) {
                     "restart pyram-mount@NAME.service if it mounts the replaced image");
   install->callback([&wanted] { print(pyram::builder::install_image(wanted)); });
 
-  CLI::App* remove = app.add_subcommand("remove", "remove an image that has a name");
-  remove->add_option("NAME", options.removed, "name of the image")->required();
-  remove->callback([&options] { print(pyram::builder::remove_image(options.removed)); });
+  CLI::App* remove = app.add_subcommand("remove", "remove an image that has a name or was pulled");
+  remove->add_option("NAME", options.removed, "name or reference of the image")->required();
+  remove->callback([&options] {
+    print(pyram::parse_image_reference(options.removed)
+              ? pyram::registry::remove_pulled(options.removed)
+              : pyram::builder::remove_image(options.removed));
+  });
 }
 
 void add_outdated(CLI::App& app, pyram::builder::OutdatedOptions& options, std::string& name,

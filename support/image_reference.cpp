@@ -1,6 +1,7 @@
 #include "support/image_reference.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "support/error.h"
 #include "support/image_names.h"
@@ -114,6 +115,30 @@ std::vector<std::string> stored_places(const ImageReference& reference) {
   if (const auto own = user_store()) places.push_back(*own + '/' + name_in_store(reference));
   places.push_back(std::string(kSystemStore) + '/' + name_in_store(reference));
   return places;
+}
+
+std::vector<PulledImage> pulled_images() {
+  namespace fs = std::filesystem;
+  std::vector<std::string> stores;
+  if (auto own = user_store()) stores.push_back(*std::move(own));
+  if (stores.empty() || stores.front() != kSystemStore) stores.emplace_back(kSystemStore);
+  std::vector<PulledImage> images;
+  for (const std::string& store : stores) {
+    const fs::path names = fs::path(store) / "names";
+    const auto before = static_cast<std::ptrdiff_t>(images.size());
+    std::error_code error;
+    fs::recursive_directory_iterator entry(names, error);
+    for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+      std::error_code none;
+      std::string reference = entry->path().lexically_relative(names).native();
+      if (!entry->is_symlink(none) || !parse_image_reference(reference)) continue;
+      const fs::path target = fs::read_symlink(entry->path(), none);
+      images.push_back({std::move(reference),
+                        (entry->path().parent_path() / target).lexically_normal().native()});
+    }
+    std::ranges::sort(images.begin() + before, images.end(), {}, &PulledImage::reference);
+  }
+  return images;
 }
 
 std::string not_pulled(std::string_view reference) {

@@ -6,9 +6,11 @@
 #include <sstream>
 
 #include "fusefs/image/image.h"
+#include "fusefs/image/partial_image.h"
 #include "image-builder/output/manifest.h"
 #include "support/error.h"
 #include "support/image_names.h"
+#include "support/image_reference.h"
 #include "support/io.h"
 
 namespace pyram::builder {
@@ -23,7 +25,13 @@ json facts_of(const NamedImage& image) {
   for (const fs::path& point : mounts_of(image.file)) facts["mounts"].push_back(point.native());
   try {
     const auto opened = Image::open(image.file);
-    facts["size"] = fs::file_size(image.file);
+    if (const PartialImage* const partial = opened->partial()) {
+      const MapHead head = partial->head();
+      facts["size"] = head.size;
+      facts["here"] = head.here;
+    } else {
+      facts["size"] = fs::file_size(image.file);
+    }
     const json manifest =
         parse_manifest(read_manifest(*opened), image.file.native(), ExitCode::kBadImage);
     read_or_refuse(image.file.native(), ExitCode::kBadImage, [&] {
@@ -54,6 +62,10 @@ std::string decoded(const std::string& field) {
   return text;
 }
 
+bool has_name(const std::vector<NamedImage>& images, const std::string& name) {
+  return std::ranges::find(images, name, &NamedImage::name) != images.end();
+}
+
 std::string as_line(const json& facts, std::size_t name_width) {
   std::string name = escape(facts.at("name").get<std::string>());
   name.resize(std::max(name.size(), name_width), ' ');
@@ -67,9 +79,12 @@ std::string as_line(const json& facts, std::size_t name_width) {
             escape(facts.at("file").get<std::string>());
   }
   if (facts.at("hidden").get<bool>()) line += "  (hidden by the one above)";
-  if (facts.contains("mounts")) {
-    line += "  (mounted)";
+  if (facts.contains("here")) {
+    const double size = facts.at("size").get<double>();
+    line += "  (" + std::to_string(static_cast<int>(facts.at("here").get<double>() / size * 100)) +
+            "% fetched)";
   }
+  if (facts.contains("mounts")) line += "  (mounted)";
   return line + "\n";
 }
 
@@ -102,9 +117,8 @@ std::vector<NamedImage> named_images() {
     std::vector<std::string> names;
     add_image_names(directory, names);
     for (const std::string& name : names) {
-      const bool hidden =
-          std::ranges::any_of(images, [&](const NamedImage& image) { return image.name == name; });
-      images.push_back({name, fs::path(directory) / (name + std::string(kImageSuffix)), hidden});
+      images.push_back({name, fs::path(directory) / (name + std::string(kImageSuffix)),
+                        has_name(images, name)});
     }
   }
   std::ranges::stable_sort(images, {}, &NamedImage::name);
@@ -114,7 +128,12 @@ std::vector<NamedImage> named_images() {
 std::string list_images(bool as_json) {
   json all = json::array();
   std::size_t width = 0;
-  for (const NamedImage& image : named_images()) {
+  std::vector<NamedImage> images = named_images();
+  for (const PulledImage& pulled : pulled_images()) {
+    const bool hidden = has_name(images, pulled.reference);
+    images.push_back({pulled.reference, pulled.file, hidden});
+  }
+  for (const NamedImage& image : images) {
     all.push_back(facts_of(image));
     width = std::max(width, image.name.size());
   }

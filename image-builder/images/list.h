@@ -1,4 +1,4 @@
-// `pyram-image list`: the images that can be named.
+// `pyram-image list`: the images that can be named, and those that were pulled.
 #pragma once
 
 #include <filesystem>
@@ -8,7 +8,7 @@
 namespace pyram::builder {
 
 struct NamedImage {
-  std::string name;
+  std::string name;  // Or the reference by which it was pulled.
   std::filesystem::path file;
   bool hidden = false;  // One of the same name comes before it.
 };
