@@ -7,10 +7,11 @@ import random
 import time
 
 from .contenders import ALL
-from .machine import WORK, Missing, describe
+from .machine import PROJECT, WORK, Missing, describe
 from .timing import pseudomedian, spread, uncertainty
 
 FILE = WORK / "results.json"
+PUBLISHED = PROJECT / "docs/benchmarks/results.json"
 # A ratio's standard error with which no more tries are made. Two runs of it differ by more than
 # 10% once in two hundred times.
 PRECISE = 0.025
@@ -121,25 +122,45 @@ def by_hand(record):
 
 
 def load():
-    try:
-        return json.loads(FILE.read_text())
-    except (OSError, ValueError):
-        return {"suites": {}}
+    """The figures taken here; in a new checkout, those that are published."""
+    for file in (FILE, PUBLISHED):
+        try:
+            return json.loads(file.read_text())
+        except (OSError, ValueError):
+            pass
+    return {"suites": {}}
 
 
 def save(suite, again=False):
     """Puts the suite's figures in the place of its earlier ones, or beside them when it was run
-    again; other suites' stay."""
+    again; other suites' stay. Of single works (--work), only these are replaced."""
     everything = load()
     machine = describe()
     if again:
         everything["suites"][suite.name]["again"] = {"samples": suite.samples,
                                                      "date": machine["date"]}
     else:
-        everything["machine"] = machine
-        everything["suites"][suite.name] = {**suite.record(), "date": machine["date"]}
+        record = {**suite.record(), "date": machine["date"]}
+        earlier = everything["suites"].get(suite.name)
+        if suite.only_works and earlier:
+            record = _with_works(earlier, record)
+        else:
+            everything["machine"] = machine
+        everything["suites"][suite.name] = record
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+def _with_works(earlier, record):
+    """The earlier record with this one's works, which a note dates."""
+    result = dict(earlier)
+    for kind in ("samples", "units", "commands", "around", "mounts", "gaps"):
+        result[kind] = {**earlier.get(kind, {}), **record[kind]}
+    works = list(record["samples"])
+    notes = [note for note in earlier["notes"] if note.partition(": taken at ")[0] not in works]
+    result["notes"] = [*notes, *record["notes"],
+                       *(f"{work}: taken at {record['date']}" for work in works)]
+    return result
 
 
 def baseline(names):

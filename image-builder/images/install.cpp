@@ -51,14 +51,6 @@ void check_image(const fs::path& image, const fs::path& key) {
   if (!key.empty() || read_trailer(image)) static_cast<void>(verify_image(image, keys_of(key)));
 }
 
-// Of what is being fetched, only its place has a meaning.
-void refuse_unfinished(const fs::path& image) {
-  if (Image::open(image)->partial() == nullptr) return;
-  throw Error(ExitCode::kBadImage, "cannot install " + quote(image.native()) +
-                                       ": it is still being fetched; pull it without --lazy, "
-                                       "which waits for the rest, and install it then");
-}
-
 // A name for a new file beside the target.
 fs::path partial_name(const fs::path& target) {
   return target.parent_path() /
@@ -102,7 +94,6 @@ std::string install_image(const InstallOptions& options) {
   const fs::path image = image_file(options.image);
   const std::string name = options.name.empty() ? name_of(image) : options.name;
   check_name(name);
-  refuse_unfinished(image);
   check_image(image, options.key);
   const fs::path directory = target_directory(options);
   make_directory(directory);

@@ -447,6 +447,29 @@ def removed():
         assert not case.directory.exists()
 
 
+def listed_and_removed():
+    """The list says how much has come. Nothing is removed that a mount still needs, and then everything."""
+    with Case("remove") as case:
+        case.proxy.hold(covers("f10"))
+        case.pull()
+        until(lambda: re.search(rf"{re.escape(case.reference)} +{len(BYTES) / 1e6:.1f} MB .*\\([1-9][0-9]?% fetched",
+                                case.run(f"{BIN}/pyram-image", "list")), "some percent")
+        case.mount()
+        assert "unmount it first" in case.run(f"{BIN}/pyram-image", "remove", case.reference, code=2)
+        case.run(f"{BIN}/pyram-mount", "--unmount", case.mounted)
+        case.run(f"{BIN}/pyram-image", "remove", case.reference)
+        until(lambda: not case.fetchers(), "the fetcher ends")
+        assert not case.directory.exists() and not case.image.exists()
+    with Case("remove-dead") as case:
+        case.proxy.hold(covers("f10"))
+        case.pull()
+        for fetcher in case.fetchers():
+            os.kill(fetcher, signal.SIGKILL)
+        until(lambda: not case.fetchers(), "its end")
+        case.run(f"{BIN}/pyram-image", "remove", case.reference)
+        assert not case.directory.exists() and not case.image.exists()
+
+
 def by_url():
     with Case("url") as case:
         url = f"http://{case.proxy.host}/v2/x/blobs/sha256:{DIGEST}"
@@ -492,7 +515,7 @@ def crash_of_the_machine():
 
 
 CASES = [start_before_it_is_here, what_programs_wait_for_comes_first, killed_fetcher, killed_worker_and_daemon, wrong_bytes,
-         stalled_server, outage, no_room, server_without_ranges, two_pulls, refused, removed, by_url, crash_of_the_machine]
+         stalled_server, outage, no_room, server_without_ranges, two_pulls, refused, removed, listed_and_removed, by_url, crash_of_the_machine]
 
 wanted = os.environ.get("PYRAM_TEST_LAZY", "")  # A part of a case's name, to look at it alone.
 for case in CASES:
