@@ -143,7 +143,7 @@ def save(suite, again=False):
         record = {**suite.record(), "date": machine["date"]}
         earlier = everything["suites"].get(suite.name)
         if suite.only_works and earlier:
-            record = _with_works(earlier, record)
+            record = _with_works(earlier, record, suite.only_works)
         else:
             everything["machine"] = machine
         everything["suites"][suite.name] = record
@@ -151,15 +151,17 @@ def save(suite, again=False):
     FILE.write_text(json.dumps(everything, indent=1) + "\n")
 
 
-def _with_works(earlier, record):
-    """The earlier record with this one's works, which a note dates."""
+def _with_works(earlier, record, text):
+    """The earlier record with those of this one's works that have `text` in their names; a note dates them."""
     result = dict(earlier)
-    for kind in ("samples", "units", "commands", "around", "mounts", "gaps"):
-        result[kind] = {**earlier.get(kind, {}), **record[kind]}
-    works = list(record["samples"])
+    for kind in ("samples", "units", "commands", "around"):
+        result[kind] = {**earlier.get(kind, {}),
+                        **{work: value for work, value in record[kind].items() if text in work}}
+    result["mounts"] = {**earlier.get("mounts", {}), **record["mounts"]}
+    result["gaps"] = {**earlier["gaps"], **record["gaps"]}
+    works = [work for work in record["samples"] if text in work]
     notes = [note for note in earlier["notes"] if note.partition(": taken at ")[0] not in works]
-    result["notes"] = [*notes, *record["notes"],
-                       *(f"{work}: taken at {record['date']}" for work in works)]
+    result["notes"] = [*notes, *(f"{work}: taken at {record['date']}" for work in works)]
     return result
 
 

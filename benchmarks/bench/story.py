@@ -4,6 +4,9 @@ from .charts import middles
 from .results import number, rows
 
 
+DEBIAN = "Debian's PyPy"
+
+
 class Figures:
     """The middles of all suites' works, and what benchmarks/serving has published."""
 
@@ -77,10 +80,11 @@ def _serving(figures):
     """Raises KeyError where that was not published."""
     first, memory = figures.serving["first second"], figures.serving["memory"]
     return (f"**A site is warm from its first request.** In the first second after its start `pyram_serve` "
-            f"answers {first['pyram_serve']:,.0f} requests of a Django page; gunicorn on the same PyPy answers "
-            f"{first['gunicorn']:,.0f}, and on CPython {first['CPython']:,.0f}. Two workers and all else take "
-            f"{memory['pyram_serve']:.0f} MB instead of {memory['gunicorn']:.0f} with gunicorn on PyPy; with CPython "
-            f"they take {memory['CPython']:.0f}. [The whole curve](serving.md#figures) was taken on "
+            f"answers {first['pyram_serve']:,.0f} requests of a Django page. gunicorn answers "
+            f"{first['gunicorn']:,.0f} on the same PyPy, {first[DEBIAN]:,.0f} on Debian's PyPy, and "
+            f"{first['CPython']:,.0f} on CPython. Memory is the price: two workers and all else take "
+            f"{memory['pyram_serve']:.0f} MB after two minutes, instead of {memory[DEBIAN]:.0f} with Debian's PyPy and "
+            f"{memory['CPython']:.0f} with CPython. [Less memory](serving.md#figures) is a setting. Taken on "
             f"{figures.serving['date']}.")
 
 
@@ -106,7 +110,16 @@ def _site(figures):
 def _half_a_core(figures):
     times = figures.times("constrained", "half a core: cold pass", "pyram", "original")
     return (f"**Half a core.** The first start takes {times:.2f} times as long as with unpacked PyPy. "
-            "With a second processor, decompression runs in parallel; here both share one.")
+            "With a second processor, decompression runs in parallel; here both share one." + _tenth(figures))
+
+
+def _tenth(figures):
+    try:
+        plain, django = (figures.times("constrained", f"a tenth of a core, 128 MiB: cold {work}", "pyram", "original")
+                         for work in ("pass", "django"))
+    except KeyError:
+        return ""
+    return f" With a tenth of a core and 128 MiB, it takes {plain:.2f} times as long, and {django:.2f} times with Django."
 
 
 def _django_memory(figures):
