@@ -14,6 +14,7 @@ JSON. A failure is one line on stderr; exit code 9 for a hash that differs.
 
 import base64
 import csv
+import glob
 import hashlib
 import importlib.metadata
 import io
@@ -24,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import urllib.parse
+import zipfile
 
 VERIFICATION = 9
 
@@ -81,16 +83,27 @@ def no_version(line, other_python):
         versions.rsplit(", ", 1)[-1])
 
 
-def run_pip(arguments):
-    return subprocess.run(
-        [sys.executable, "-I", "-B", "-m", "pip", *arguments],
-        env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-    )
+def prepared_pip(order):
+    """The command that runs pip. A wheel has no bytecode, nor has the tree yet: each run of `-m pip` would compile
+    some hundred modules again. Unpacked, and with bytecode in the work directory, only the first run does."""
+    command = [sys.executable, "-I", "-X", "pycache_prefix=" + os.path.join(order["work"], "bytecode")]
+    wheels = sorted(glob.glob(os.path.join(sys.base_prefix, "share", "python-wheels", "pip-*.whl")))
+    if not wheels or os.path.isdir(os.path.join(order["site"], "pip")):
+        return [*command, "-m", "pip"]
+    directory = os.path.join(order["work"], "pip")
+    with zipfile.ZipFile(wheels[-1]) as wheel:
+        wheel.extractall(directory)
+    return [*command, os.path.join(directory, "pip")]
 
 
-def pip(arguments, tried, advice=None):
+def run_pip(order, arguments):
+    return subprocess.run([*order["pip"], *arguments], env=environment(), stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)
+
+
+def pip(order, arguments, tried, advice=None):
     """`advice` is called when it fails, and says more about it."""
-    done = run_pip(arguments)
+    done = run_pip(order, arguments)
     if done.returncode != 0:
         explain(done.stderr or done.stdout, tried, advice)
     return done.stdout
@@ -103,7 +116,7 @@ def about_sources(order, items):
         if urllib.parse.urlsplit(item["download_info"]["url"]).path.endswith(".whl"):
             continue
         name = item["metadata"]["name"]
-        report = run_pip(["install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary",
+        report = run_pip(order, ["install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--only-binary",
                           ":all:", "--report", "-", *order["options"], name])
         newest = json.loads(report.stdout)["install"][0] if report.returncode == 0 else None
         parts.append("%s %s has no wheel for this PyPy%s" % (
@@ -135,7 +148,8 @@ def dependencies(file):
 def resolved(order, name, arguments):
     """What pip would install, as the items of its report."""
     report = os.path.join(order["work"], name)
-    pip(["install", "--quiet", "--dry-run", "--report", report, *order["options"], *arguments], "get the packages")
+    pip(order, ["install", "--quiet", "--dry-run", "--report", report, *order["options"], *arguments],
+        "get the packages")
     with open(report, encoding="utf-8") as file:
         return json.load(file)["install"]
 
@@ -183,7 +197,7 @@ def stage(order, items):
     with open(requirements, "w", encoding="utf-8") as file:
         file.writelines(lines)
     directory = os.path.join(order["work"], "packages")
-    pip(["install", "--quiet", "--no-deps", "--no-compile", "--no-warn-script-location",
+    pip(order, ["install", "--quiet", "--no-deps", "--no-compile", "--no-warn-script-location",
          "--target", directory, *order["options"], "-r", requirements], "install the packages",
         lambda: about_sources(order, items))
     return directory
@@ -303,10 +317,9 @@ def check_staged(order, staged):
                      % (other, dist.metadata["Name"], path))
 
 
-def misfits():
+def misfits(order):
     """What `pip check` finds missing. PyPy's own cffi, for one, names what it has built in."""
-    checked = subprocess.run([sys.executable, "-I", "-B", "-m", "pip", "check"], env=environment(),
-                             stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    checked = run_pip(order, ["check"])
     if checked.returncode == 0:
         return []
     return (checked.stdout or checked.stderr).strip().splitlines()
@@ -316,7 +329,8 @@ def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         order = json.load(file)
     os.makedirs(order["site"], exist_ok=True)
-    complaints = misfits()
+    order["pip"] = prepared_pip(order)
+    complaints = misfits(order)
     items, unlocked = chosen(order)
     installed = []
     if items:
@@ -341,7 +355,7 @@ def main():
                 "files": files,
             })
         shutil.rmtree(directory)
-    fresh = [line for line in misfits() if line not in complaints]
+    fresh = [line for line in misfits(order) if line not in complaints]
     if fresh:
         fail("the packages don't fit together: " + "; ".join(fresh))
     notes = ["not in the lock file, so without a hash of yours: " + ", ".join(unlocked)] if unlocked else []
