@@ -31,7 +31,11 @@ class Plan:
 
     def __init__(self, order):
         self.parent = os.getppid()
-        self.address = order["address"]
+        self.address = order["address"]  # A path, or [host, port, ...].
+        self.family = socket.AF_UNIX
+        if not isinstance(self.address, str):
+            self.address = tuple(self.address[:2])
+            self.family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
         self.most = order["seconds"]
         self.timeout = order["timeout"]
         self.requests = [tuple(request) for request in order["requests"]]
@@ -44,7 +48,7 @@ class Plan:
 def ask(plan, request):
     """The status of an answer, which is read to its end; 0 for none."""
     until = time.monotonic() + plan.timeout
-    with socket.socket(socket.AF_UNIX) as connection:
+    with socket.socket(plan.family) as connection:
         connection.settimeout(plan.timeout)
         try:
             connection.connect(plan.address)

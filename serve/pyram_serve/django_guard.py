@@ -13,6 +13,13 @@ pyram_serve.warming() helps.
 import contextlib
 import functools
 import sys
+import threading
+
+try:
+    from pypyjit import residual_call
+except ImportError:  # Another Python.
+    def residual_call(function, *arguments):
+        return function(*arguments)
 
 
 def present():
@@ -81,13 +88,105 @@ def _guard(function, unreachable):
     return guarded
 
 
-def _logged_in(get_response, user):
+def _set_user(request, user):
     """Puts the user where Django's AuthenticationMiddleware keeps it once it has looked into the session."""
+    request._cached_user = request._acached_user = user
+
+
+def _logged_in(get_response, user):
     @functools.wraps(get_response)
     def get_response_for_user(handler, request):
-        request._cached_user = request._acached_user = user
+        _set_user(request, user)
         return get_response(handler, request)
     return get_response_for_user
+
+
+# What stays in place of Django's own after a warm-up. Were it put back, PyPy would throw away the code that it
+# compiled for the class; and were something else called then, what was compiled behind the call. So both are the
+# same in the warm-up and in workers, but for functions in a list, into which PyPy does not look.
+
+
+class _Requests:
+    """BaseHandler.get_response, with something before and after it."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+        self.around = [_nothing, _nothing]
+
+    def in_place(self):
+        original, around = self.get_response, self.around
+
+        @functools.wraps(original)
+        def get_response(handler, request):
+            residual_call(around[0], request)
+            try:
+                return residual_call(original, handler, request)
+            finally:
+                residual_call(around[1], request)
+        get_response.pyram_serve = self
+        return get_response
+
+
+class _Sessions:
+    """SessionStore.save, which may be another function."""
+
+    def __init__(self, save):
+        self.usual = save
+        self.save = [save]
+
+    def in_place(self):
+        saved = self.save
+
+        @functools.wraps(self.usual)
+        def save(store, must_create=False):
+            return residual_call(saved[0], store, must_create)
+        save.pyram_serve = self
+        return save
+
+
+def _nothing(*arguments):
+    pass
+
+
+def _stays(where, name, kind):
+    """What stays in place of the method, for good."""
+    there = getattr(getattr(where, name), "pyram_serve", None)
+    if there is None:
+        there = kind(getattr(where, name))
+        setattr(where, name, there.in_place())
+    return there
+
+
+@contextlib.contextmanager
+def _around_requests(handler, unreachable, user):
+    """Each request in transactions that are rolled back."""
+    current = threading.local()
+
+    def begin(request):
+        if user is not None:
+            _set_user(request, user)
+        current.transactions = _rolled_back(unreachable)
+        current.transactions.__enter__()
+
+    def end(request):
+        current.transactions.__exit__(None, None, None)
+
+    requests = _stays(handler, "get_response", _Requests)
+    requests.around[:] = [begin, end]
+    try:
+        yield
+    finally:
+        requests.around[:] = [_nothing, _nothing]
+
+
+@contextlib.contextmanager
+def _no_sessions(store):
+    sessions = _stays(store, "save", _Sessions)
+    sessions.save[0] = _nothing
+    try:
+        yield
+    finally:
+        sessions.save[0] = sessions.usual
 
 
 class NoUser(Exception):
@@ -125,15 +224,12 @@ def _session_store():
         return None
 
 
-def _around_requests(handler, asgi, unreachable, user):
-    """The patches of Django's handler: (where, name, new)."""
-    name = "get_response_async" if asgi else "get_response"
-    get_response = getattr(handler, name)
+def _async_patches(handler, unreachable, user):
+    """The patches of Django's handler under ASGI: (where, name, new)."""
+    get_response = handler.get_response_async
     if user is not None:
         get_response = _logged_in(get_response, user)
-    if not asgi:
-        return [(handler, name, _guard(get_response, unreachable))]
-    return [(handler, name, get_response),
+    return [(handler, "get_response_async", get_response),
             (handler, "make_view_atomic", _guard_view(handler.make_view_atomic, unreachable))]
 
 
@@ -149,11 +245,14 @@ def guarded(asgi, user=None):
     from django.db import connections
     store = _session_store()
     unreachable = set()
-    patches = [*_around_requests(BaseHandler, asgi, unreachable, user),
-               (settings, "EMAIL_BACKEND", "django.core.mail.backends.locmem.EmailBackend")]
-    if store is not None:
-        patches.append((store, "save", lambda self, must_create=False: None))
+    patches = [(settings, "EMAIL_BACKEND", "django.core.mail.backends.locmem.EmailBackend")]
+    if asgi:
+        patches += _async_patches(BaseHandler, unreachable, user)
     with contextlib.ExitStack() as stack:
+        if not asgi:
+            stack.enter_context(_around_requests(BaseHandler, unreachable, user))
+        if store is not None:
+            stack.enter_context(_no_sessions(store))
         for where, name, new in patches:
             own = name in vars(where)
             stack.callback(_restore, where, name, getattr(where, name), own)

@@ -46,25 +46,37 @@ def with_watch(application, watch, asgi):
     return watched
 
 
-def with_ready_path(application, path, asgi):
-    """Answers `path` itself. Nobody is answered before the warm-up is over, so this is readiness."""
-    if not path:
-        return application
+def ready_answer(asgi):
+    """What answers the ready path. Nobody is answered before the warm-up is over, so this is readiness."""
     if asgi:
-        async def application_or_ready(scope, receive, send):
-            if scope["type"] == "http" and scope["path"] == path:
-                await send({"type": "http.response.start", "status": 200,
-                            "headers": [(b"content-type", b"text/plain"), (b"content-length", b"6")]})
-                await send({"type": "http.response.body", "body": b"ready\n"})
+        async def answer(send):
+            await send({"type": "http.response.start", "status": 200,
+                        "headers": [(b"content-type", b"text/plain"), (b"content-length", b"6")]})
+            await send({"type": "http.response.body", "body": b"ready\n"})
+    else:
+        def answer(start_response):
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
+            return [b"ready\n"]
+    return answer
+
+
+def with_special_paths(application, special, asgi):
+    """`special` has what answers paths that are not the application's. In the warm-up there is one path more. Workers
+    have the same function, and so the code that was compiled for it."""
+    if asgi:
+        async def application_or_special(scope, receive, send):
+            answer = special.get(scope["path"]) if scope["type"] == "http" else None
+            if answer is not None:
+                await answer(send)
             else:
                 await application(scope, receive, send)
     else:
-        def application_or_ready(environ, start_response):
-            if environ.get("PATH_INFO") == path:
-                start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
-                return [b"ready\n"]
+        def application_or_special(environ, start_response):
+            answer = special.get(environ.get("PATH_INFO"))
+            if answer is not None:
+                return answer(start_response)
             return application(environ, start_response)
-    return application_or_ready
+    return application_or_special
 
 
 def with_static(application, directories, asgi):
@@ -179,6 +191,7 @@ class Start:
         self.skipped = skipped
         self.asker = asker
         self.asgi = False
+        self.special = {}  # By path.
         self.watch = worker_memory.Watch(options.worker_memory)
 
     def load(self, app):
@@ -197,7 +210,9 @@ class Start:
             app.cfg.set("threads", 1)
         application = with_static(application, self.options.static, self.asgi)
         application = with_watch(application, self.watch, self.asgi)
-        app.callable = with_ready_path(application, self.options.ready_path, self.asgi)
+        if self.options.ready_path:
+            self.special[self.options.ready_path] = ready_answer(self.asgi)
+        app.callable = with_special_paths(application, self.special, self.asgi)
 
     def requests(self):
         if not self.options.warm_up_urls:
@@ -220,7 +235,7 @@ class Start:
             self.asker.end()
             return
         self.channel({"warming": self.seconds + 2 * self.options.warm_up_timeout})
-        rehearsal.rehearse(self.asker, arbiter, self.options, requests, self.seconds, self.asgi)
+        rehearsal.rehearse(self.asker, arbiter, self.options, requests, self.seconds, self.asgi, self.special)
 
     def before_fork(self, arbiter, descriptors):
         from gunicorn import sock

@@ -5,9 +5,15 @@ counts decay with every minor collection of garbage, so that what runs now and t
 server allocates much for each request: the counts of what runs once in a request decay faster than they grow,
 and a Django site is compiled piece by piece over a minute of full load. Here counts don't decay.
 
-Lower thresholds than PyPy's own compile more in the first seconds, but worse code; and after a warm-up with
-them, workers with threads waited for ever on a lock (PyPy 7.3.19).
+Lower thresholds than PyPy's own compile more in the first seconds, but worse code.
+
+concurrent.futures has a lock that is held during a fork, and replaced in the child. Code that was compiled before
+goes on with the old one, as PyPy takes a lock's inside for a constant: a worker's threads would wait for it for ever
+(PyPy 7.3.19). Nobody holds the lock when workers are forked, since no other thread runs: so it stays as it is.
 """
+
+import concurrent.futures.thread
+import threading
 
 try:
     import pypyjit
@@ -19,3 +25,4 @@ def serve():
     """The settings of a process that serves."""
     if pypyjit:
         pypyjit.set_param("decay=0")
+        concurrent.futures.thread._global_shutdown_lock = threading.Lock()

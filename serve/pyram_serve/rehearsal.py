@@ -5,7 +5,6 @@ and the application. The workers are forked from this process and have it.
 """
 
 import contextlib
-import copy
 import gc
 import json
 import os
@@ -19,10 +18,6 @@ import threading
 import pyram_serve
 
 from . import client, django_guard
-
-# Requests of the warm-up between two collections of garbage. The workers share what lies dense in memory;
-# without these collections the parent's memory grows by a third, most of it holes.
-COLLECT_EVERY = 100
 
 SIGNALS = [getattr(signal, "SIG" + name) for name in "ABRT HUP QUIT INT TERM USR1 USR2 WINCH CHLD".split()]
 
@@ -48,59 +43,46 @@ class Client:
 
 
 class Ending:
-    """The application with one path more, a secret, on which the worker's loop ends."""
+    """The answer to a secret path, on which the worker's loop ends."""
 
-    def __init__(self, application, path):
-        self.application = application
-        self.path = path
+    def __init__(self):
         self.worker = None
-        self.requests = 0
 
-    def wsgi(self):
-        """What a worker asks its application object for."""
-        return self
-
-    def count(self):
-        self.requests += 1
-        if self.requests % COLLECT_EVERY == 0:
-            gc.collect()
-
-    def __call__(self, environ, start_response):
-        self.count()
-        if environ["PATH_INFO"] == self.path:
-            self.worker.alive = False
-            start_response("204 No Content", [])
-            return []
-        return self.application(environ, start_response)
+    def __call__(self, start_response):
+        self.worker.alive = False
+        start_response("204 No Content", [])
+        return []
 
 
 class EndingAsgi(Ending):
-    async def __call__(self, scope, receive, send):
-        self.count()
-        if scope["type"] == "http" and scope["path"] == self.path:
-            self.worker.alive = False
-            await send({"type": "http.response.start", "status": 204, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
-        else:
-            await self.application(scope, receive, send)
+    async def __call__(self, send):
+        self.worker.alive = False
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
-def configuration(cfg):
-    """The user's, without what must not be done in the parent: another user, hooks of a worker's life."""
-    result = copy.copy(cfg)
-    result.settings = {name: copy.copy(setting) for name, setting in cfg.settings.items()}
+@contextlib.contextmanager
+def warm_up_settings(cfg):
+    """The user's settings, without what must not be done in the parent: another user, hooks of a worker's life. In the
+    same objects: PyPy compiles other code for copies."""
+    before = {}
     for name, value in {
         "user": os.geteuid(), "group": os.getegid(), "initgroups": False, "reload": False, "max_requests": 0,
         "post_worker_init": lambda worker: None, "worker_int": lambda worker: None,
         "worker_abort": lambda worker: None, "certfile": None, "keyfile": None, "proxy_protocol": "off",
     }.items():
-        if name not in result.settings:
+        if name not in cfg.settings:
             continue
+        before[name] = cfg.settings[name].value
         try:
-            result.set(name, value)
+            cfg.set(name, value)
         except (TypeError, ValueError):
-            result.set(name, False)  # A switch, in older versions.
-    return result
+            cfg.set(name, False)  # A switch, in older versions.
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            cfg.settings[name].value = value
 
 
 @contextlib.contextmanager
@@ -136,16 +118,28 @@ def less_said(log):
         log.error_log.removeFilter(shorter)
 
 
-def listeners(cfg, log, directory, several):
-    """As many as make the worker's loop the one that it will be: that for one socket or for several."""
+def listener_like(real, name, cfg, log, private):
+    """Of the same family, as gunicorn runs other code for clients with other addresses. A TCP socket is open to all
+    users of the machine: not where the warm-up's client is logged in."""
     from gunicorn import sock
-    return [sock.UnixSocket(os.path.join(directory, name), cfg, log) for name in ["a", "b"][:1 + several]]
+    if isinstance(real, sock.TCPSocket) and not private:
+        address = ("::1" if isinstance(real, sock.TCP6Socket) else "127.0.0.1", 0)
+        try:
+            return type(real)(address, cfg, log)
+        except OSError:
+            pass  # There is no such family here but for sockets that the service was given.
+    return sock.UnixSocket(name, cfg, log)
 
 
-def run_worker(app, cfg, log, asgi, path, sockets):
-    """Returns when the client has asked for `path`."""
-    ending = (EndingAsgi if asgi else Ending)(app.wsgi(), path)
-    worker = cfg.worker_class(0, os.getppid(), sockets, ending, cfg.timeout / 2.0, cfg, log)
+def listeners(real, cfg, log, directory, private):
+    """As many as make the worker's loop the one that it will be: that for one socket or for several."""
+    return [listener_like(listener, os.path.join(directory, name), cfg, log, private)
+            for listener, name in zip(real, ["a", "b"])]
+
+
+def run_worker(app, cfg, log, ending, sockets):
+    """Returns when the client has asked for the path of `ending`."""
+    worker = cfg.worker_class(0, os.getppid(), sockets, app, cfg.timeout / 2.0, cfg, log)
     ending.worker = worker
     with kept_signals():
         worker.init_process()
@@ -181,24 +175,25 @@ def find_user(name, log):
         return None
 
 
-def rehearse(asker, arbiter, options, requests, seconds, asgi):
-    """Warms the application of `arbiter` up."""
-    log = arbiter.log
-    cfg = configuration(arbiter.cfg)
+def rehearse(asker, arbiter, options, requests, seconds, asgi, special):
+    """Warms the application of `arbiter` up; `special` are the paths that the application does not answer."""
+    log, cfg = arbiter.log, arbiter.cfg
     path = "/-/over-" + secrets.token_hex(16)
     headers = [*django_guard.request_headers(options.warm_up_host), ("User-Agent", "pyram_serve (warm-up)"),
                ("Accept", "*/*"), ("Accept-Encoding", "gzip"), ("Connection", "close")]
     with tempfile.TemporaryDirectory(prefix="pyram-serve-", dir=cfg.worker_tmp_dir) as directory:
-        sockets = listeners(cfg, log, directory, len(arbiter.LISTENERS) > 1)
+        user = find_user(options.warm_up_user, log)
+        sockets = listeners(arbiter.LISTENERS, cfg, log, directory, user is not None)
+        ending = special[path] = (EndingAsgi if asgi else Ending)()
         asker.order({"address": sockets[0].getsockname(), "requests": requests, "over": ["GET", path],
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})
-        user = find_user(options.warm_up_user, log)
         pyram_serve._warming = True
         try:
-            with less_said(log), django_guard.guarded(asgi, user):
-                run_worker(arbiter.app, cfg, log, asgi, path, sockets)
+            with less_said(log), warm_up_settings(cfg), django_guard.guarded(asgi, user):
+                run_worker(arbiter.app, cfg, log, ending, sockets)
         finally:
             pyram_serve._warming = False
+            del special[path]
             for listener in sockets:
                 if listener.sock is not None:
                     listener.close()

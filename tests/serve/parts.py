@@ -98,9 +98,10 @@ class WorkerMemory(unittest.TestCase):
             info=log.info, debug=log.debug, warning=log.warning, error_log=logging.getLogger("errors of it")))
         self.addCleanup(gc.enable)
         self.own = 1 * MB
-        patch = unittest.mock.patch.object(worker_memory, "own_memory", lambda: self.own)
-        patch.start()
-        self.addCleanup(patch.stop)
+        for name, value in (("own_memory", lambda: self.own), ("faults", lambda: self.own >> 12)):
+            patch = unittest.mock.patch.object(worker_memory, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
         watch.begin(self.worker)
         return watch
 
@@ -122,7 +123,19 @@ class WorkerMemory(unittest.TestCase):
     def test_slow_growth_ends_at_the_limit(self):
         watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
         number = self.requests_until_replaced(watch, MB // 10)
-        self.assertAlmostEqual(number, 310, delta=10)
+        self.assertTrue(290 <= number <= 320, number)
+
+    def test_sudden_growth_is_seen_by_its_page_faults(self):
+        watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
+        self.assertIsNone(self.requests_until_replaced(watch, 0, 500))
+        number = self.requests_until_replaced(watch, MB)
+        self.assertTrue(25 <= number <= 45, number)
+
+    def test_few_looks_at_the_memory(self):
+        watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
+        with unittest.mock.patch.object(worker_memory, "own_memory", side_effect=lambda: self.own) as looks:
+            self.assertIsNotNone(self.requests_until_replaced(watch, MB // 20))
+        self.assertLess(looks.call_count, 12)
 
     def test_fast_growth_stays_where_there_is_room(self):
         watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
@@ -156,7 +169,7 @@ class WorkerMemory(unittest.TestCase):
 
     def test_another_thread_looks_at_the_same_time(self):
         watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
-        watch.answered = worker_memory.EARLY
+        watch.numbers[:] = [worker_memory.EARLY, 0, 0, 0]
 
         def own_memory():
             watch.request()

@@ -196,7 +196,8 @@ class Case(unittest.TestCase):
         return said
 
     def ask(self, path="/", **headers):
-        connection = Unix(self.address)
+        connection = (Unix(self.address) if isinstance(self.address, str)
+                      else http.client.HTTPConnection(*self.address[:2], timeout=60))
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -464,6 +465,53 @@ class Reload(Case):
         self.stop()
 
 
+class Compiled(Case):
+    """What the warm-up compiled is what workers run. A branch that is new to PyPy costs 200 slow requests in each."""
+
+    APPLICATION = """
+import logging
+import os
+def application(environ, start_response):
+    logging.getLogger("site").debug("asked")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%d" % os.getpid()]
+"""
+    HEADERS = {"User-Agent": "test", "Accept": "*/*", "Accept-Encoding": "gzip", "Connection": "close"}
+
+    def bridges_of_a_worker(self, *words):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.address = free.getsockname()
+        self.write("site_app.py", self.APPLICATION)
+        # PyPy writes a log for each process, with the number of the process in its name.
+        self.start("-w", "1", "--warm-up=30", "-b", "%s:%d" % self.address, *words, bind=False,
+                   PYPYLOG="jit-log-opt-bridge:" + self.file("compiled.%d.log"))
+        self.ready()
+        for _ in range(300):
+            status, worker = self.ask("/", **self.HEADERS)
+            self.assertEqual(status, 200)
+        self.stop()
+        with open(self.file("compiled.%s.log" % worker)) as file:
+            return file.read().count("# bridge out of Guard")
+
+    def test_workers_compile_little_again(self):
+        for words in (["--worker-memory=64"], ["--worker-memory=64", "--threads=4"]):
+            with self.subTest(words):
+                self.assertLessEqual(self.bridges_of_a_worker(*words), 4)
+
+    def test_the_warm_ups_socket(self):
+        """Of the family of the real one, but one that only this user can connect to where its client is logged in."""
+        import logging
+
+        from gunicorn import config, sock
+        from pyram_serve import rehearsal
+        cfg, log = config.Config(), logging.getLogger("sockets")
+        with contextlib.closing(sock.TCPSocket(("127.0.0.1", 0), cfg, log)) as real:
+            with contextlib.closing(rehearsal.listener_like(real, self.file("a"), cfg, log, False)) as like:
+                self.assertEqual((like.sock.family, like.getsockname()[0]), (socket.AF_INET, "127.0.0.1"))
+            with contextlib.closing(rehearsal.listener_like(real, self.file("b"), cfg, log, True)) as private:
+                self.assertEqual(private.sock.family, socket.AF_UNIX)
+
+
 class Addresses(Case):
     """PyPy takes an address for one of the family that its socket was made with."""
 
@@ -490,14 +538,6 @@ def application(environ, start_response):
         self.assertEqual(self.fields("/", **{"X-Forwarded-Proto": "https"}), ["two", host, host, "http"])
         self.assertNotIn("unix:", self.said())
         self.stop()
-
-    def ask(self, path="/", **headers):
-        connection = http.client.HTTPConnection(*self.address, timeout=60)
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.close()
-        return answer.status, text
 
     def test_a_reload_keeps_the_clients_addresses(self):
         self.check("127.0.0.1", socket.AF_INET)
