@@ -135,10 +135,12 @@ std::optional<Run> FetchQueue::take_now(Run::Why last) {
 
 void FetchQueue::give_back(const Run& run) {
   const Lock lock(mutex_);
-  for (std::uint32_t chunk = run.first + run.count; chunk-- > run.first;) {
+  for (std::uint32_t chunk = run.first; chunk < run.first + run.count; ++chunk) {
     if (state_[chunk] != State::kTaken) continue;
     state_[chunk] = State::kMissing;
-    if (is_hot_[chunk]) hot_.push_front(chunk);
+    if (std::erase(wanted_, chunk) > 0) wanted_.push_back(chunk);
+    std::erase(hot_, chunk);
+    if (is_hot_[chunk]) hot_.push_back(chunk);
   }
   changed_.notify_all();
 }

@@ -38,7 +38,7 @@ class FetchQueue {
   // The next run, which nobody else gets. Waits for one; nothing once it was stopped.
   // `last`: the last kind that may be taken.
   [[nodiscard]] std::optional<Run> take(Run::Why last);
-  // What of the run isn't here may be taken again.
+  // What of the run isn't here may be taken again, behind others of its kind: it may never come.
   void give_back(const Run& run);
   void set_here(std::uint32_t chunk);
   // It was here, and is not what it has to be.

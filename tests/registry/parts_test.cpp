@@ -125,9 +125,14 @@ TEST_CASE("what is fetched first") {
   const Run announced = next(Why::kBackground, 40, 2, Why::kHot);
   queue.set_here(40);
   queue.give_back(announced);
-  next(Why::kBackground, 41, 1, Why::kHot);
   next(Why::kHot, 58, 1, Why::kHot);
   next(Why::kHot, 59, 1, Why::kHot);  // What is behind the data comes by itself.
+  next(Why::kBackground, 41, 1, Why::kHot);
+  queue.want(50, 1);
+  queue.want(52, 1);
+  queue.give_back(next(Why::kWanted, 50, 1, Why::kWanted));
+  next(Why::kWanted, 52, 1, Why::kWanted);
+  next(Why::kWanted, 50, 1, Why::kWanted);
   next(Why::kBackground, 20, 8, Why::kBackground);
   next(Why::kBackground, 0, 8, Why::kBackground);
 }
