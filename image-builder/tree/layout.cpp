@@ -239,6 +239,26 @@ def _create_configuration(self, context, _usual=EnvBuilder.create_configuration)
 EnvBuilder.create_configuration = _create_configuration
 )";
 
+// Packages such as psycopg ask for their library by name. Kept in step with layout::kLibraries.
+constexpr std::string_view kFindLibraryAddition = R"(
+# Pyram: the image's own libraries come first, as they do for the loader. A machine may have no others, and
+# nothing that would find them.
+def _pyram(usual):
+    def find_library(name):
+        import sys
+        begin = 'lib%s.so' % name
+        try:
+            names = os.listdir(os.path.join(sys.base_prefix, 'libexec', 'pyram'))
+        except OSError:
+            names = []
+        found = [file for file in names if file == begin or file.startswith(begin + '.')]
+        return min(found, key=len) if found else usual(name)
+    return find_library
+
+find_library = _pyram(find_library)
+)";
+static_assert(std::string_view(layout::kLibraries) == "libexec/pyram");
+
 // What the standard library has to know about living in an image. Each piece is appended, so that
 // it doesn't depend on how a version's text reads.
 void adapt_standard_library(const ImageTree& image) {
@@ -270,6 +290,8 @@ void adapt_standard_library(const ImageTree& image) {
         "def _ensurepip_is_disabled_in_debian_for_system():\n"
         "    pass\n");
   }
+  const fs::path ctypes = stdlib / "ctypes/util.py";
+  if (fs::exists(ctypes)) append(ctypes, kFindLibraryAddition);
   // The queue module takes it where it is there. A built-in one comes first.
   const fs::path queue = stdlib / "_queue.py";
   if (!fs::exists(queue) || read_file(queue).starts_with("# Pyram: ")) {
