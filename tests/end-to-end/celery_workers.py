@@ -90,7 +90,13 @@ def is_there(pid):
     return True
 
 
-def work(pool, main):
+def memory(pid):
+    """PSS, in MB."""
+    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as file:
+        return int(re.search(r"^Pss: *(\d+)", file.read(), re.M).group(1)) // 1024
+
+
+def work(pool):
     """What every pool does. Returns the processes that run tasks."""
     check(answer(tasks.add, 2, 40) == 42, "the sum")
     where = answer(tasks.whereabouts)
@@ -140,7 +146,8 @@ def worker(pool):
     program = Program("bakehouse", "worker", "--pool", pool, "--concurrency", "2", "--loglevel", "INFO")
     main = program.process.pid
     program.wait_for(r"celery@\S+ ready\.")
-    processes = work(pool, main)
+    processes = work(pool)
+    used = {pid: memory(pid) for pid in processes | {main}}
     if pool == "prefork":
         check(len(processes) == 2 and main not in processes, main, processes)
         processes = lose_processes(processes)
@@ -155,7 +162,7 @@ def worker(pool):
     program.has_ended()
     check(result.get(timeout=PATIENCE) == "risen", "the task that ran at the end")
     check(not any(map(is_there, processes | {main})), "processes are left")
-    print("   %s: %d process(es), ended well" % (pool, len(processes)))
+    print("   %s: %d process(es), PSS %s MB, ended well" % (pool, len(processes), ", ".join(map(str, used.values()))))
 
 
 def ask(address, path, **fields):
