@@ -508,6 +508,23 @@ constexpr const char* kOfManylinux[] = {
     "libanl.so.1",     "libatomic.so.1", "libdl.so.2", "libgcc_s.so.1",  "libnsl.so.1",
     "libpthread.so.0", "libresolv.so.2", "librt.so.1", "libstdc++.so.6", "libutil.so.1"};
 
+// Those of the packages that the user named. No ELF file may need them: Python modules load some by
+// their names, as psycopg does libpq.
+std::vector<std::string> named_libraries(const SourceTree& source) {
+  std::vector<std::string> result;
+  for (const auto& [path, owner] : source.owners) {
+    if (std::count(source.named.begin(), source.named.end(), owner) == 0) continue;
+    const fs::path file = source.root / path;
+    const auto& places = source.library_directories;
+    if (std::count(places.begin(), places.end(), file.parent_path()) == 0 || !is_elf(file)) {
+      continue;
+    }
+    const std::string name = file.filename().native();
+    if (read_elf_facts(file).soname == name) result.push_back(name);
+  }
+  return result;
+}
+
 }  // namespace
 
 void add_libraries(const SourceTree& source, ImageTree& image) {
@@ -523,10 +540,10 @@ void add_libraries(const SourceTree& source, ImageTree& image) {
     }
   };
   const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
-  const auto closure = library_closure({image.tree,
-                                        image.runtime.library_directories,
-                                        loader_name,
-                                        {std::begin(kOfManylinux), std::end(kOfManylinux)}});
+  std::vector<std::string> optional = named_libraries(source);
+  optional.insert(optional.end(), std::begin(kOfManylinux), std::end(kOfManylinux));
+  const auto closure =
+      library_closure({image.tree, image.runtime.library_directories, loader_name, optional});
   if (!fs::exists(image.tree / layout::kLoader)) copy(image.runtime.loader, layout::kLoader);
   for (const auto& [name, found] : closure) {
     if (fs::exists(image.tree / layout::kLibraries / name)) continue;
