@@ -483,6 +483,7 @@ SourceTree fetch_debian(const DebianRequest& request, const fs::path& work, Prog
   source.prefix = source.root / "usr";
   source.movable = true;
   source.description = "debian:" + request.suite;
+  source.named = request.packages;
   fs::create_directories(source.prefix);
   for (std::size_t i = 0; i < downloads.size(); ++i) {
     progress.step(static_cast<double>(i) / static_cast<double>(downloads.size()));

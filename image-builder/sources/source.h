@@ -30,6 +30,7 @@ struct SourceTree {
   bool is_image = false;          // An unpacked image, whose manifest says what is in it.
   std::vector<std::filesystem::path> library_directories;
   std::vector<Package> packages;
+  std::vector<std::string> named;             // Packages that the user asked for.
   std::map<std::string, std::string> owners;  // Path relative to root -> package name.
   std::string description;                    // "debian:trixie"
 };

@@ -239,6 +239,26 @@ def _create_configuration(self, context, _usual=EnvBuilder.create_configuration)
 EnvBuilder.create_configuration = _create_configuration
 )";
 
+// Packages such as psycopg ask for their library by name. Kept in step with layout::kLibraries.
+constexpr std::string_view kFindLibraryAddition = R"(
+# Pyram: the image's own libraries come first, as they do for the loader. A machine may have no others, and
+# nothing that would find them.
+def _pyram(usual):
+    def find_library(name):
+        import sys
+        begin = 'lib%s.so' % name
+        try:
+            names = os.listdir(os.path.join(sys.base_prefix, 'libexec', 'pyram'))
+        except OSError:
+            names = []
+        found = [file for file in names if file == begin or file.startswith(begin + '.')]
+        return min(found, key=len) if found else usual(name)
+    return find_library
+
+find_library = _pyram(find_library)
+)";
+static_assert(std::string_view(layout::kLibraries) == "libexec/pyram");
+
 // What the standard library has to know about living in an image. Each piece is appended, so that
 // it doesn't depend on how a version's text reads.
 void adapt_standard_library(const ImageTree& image) {
@@ -270,6 +290,8 @@ void adapt_standard_library(const ImageTree& image) {
         "def _ensurepip_is_disabled_in_debian_for_system():\n"
         "    pass\n");
   }
+  const fs::path ctypes = stdlib / "ctypes/util.py";
+  if (fs::exists(ctypes)) append(ctypes, kFindLibraryAddition);
   // The queue module takes it where it is there. A built-in one comes first.
   const fs::path queue = stdlib / "_queue.py";
   if (!fs::exists(queue) || read_file(queue).starts_with("# Pyram: ")) {
@@ -486,6 +508,23 @@ constexpr const char* kOfManylinux[] = {
     "libanl.so.1",     "libatomic.so.1", "libdl.so.2", "libgcc_s.so.1",  "libnsl.so.1",
     "libpthread.so.0", "libresolv.so.2", "librt.so.1", "libstdc++.so.6", "libutil.so.1"};
 
+// Those of the packages that the user named. No ELF file may need them: Python modules load some by
+// their names, as psycopg does libpq.
+std::vector<std::string> named_libraries(const SourceTree& source) {
+  std::vector<std::string> result;
+  for (const auto& [path, owner] : source.owners) {
+    if (std::count(source.named.begin(), source.named.end(), owner) == 0) continue;
+    const fs::path file = source.root / path;
+    const auto& places = source.library_directories;
+    if (std::count(places.begin(), places.end(), file.parent_path()) == 0 || !is_elf(file)) {
+      continue;
+    }
+    const std::string name = file.filename().native();
+    if (read_elf_facts(file).soname == name) result.push_back(name);
+  }
+  return result;
+}
+
 }  // namespace
 
 void add_libraries(const SourceTree& source, ImageTree& image) {
@@ -501,10 +540,10 @@ void add_libraries(const SourceTree& source, ImageTree& image) {
     }
   };
   const std::string loader_name = read_elf_facts(image.runtime.loader).soname;
-  const auto closure = library_closure({image.tree,
-                                        image.runtime.library_directories,
-                                        loader_name,
-                                        {std::begin(kOfManylinux), std::end(kOfManylinux)}});
+  std::vector<std::string> optional = named_libraries(source);
+  optional.insert(optional.end(), std::begin(kOfManylinux), std::end(kOfManylinux));
+  const auto closure =
+      library_closure({image.tree, image.runtime.library_directories, loader_name, optional});
   if (!fs::exists(image.tree / layout::kLoader)) copy(image.runtime.loader, layout::kLoader);
   for (const auto& [name, found] : closure) {
     if (fs::exists(image.tree / layout::kLibraries / name)) continue;

@@ -16,12 +16,11 @@ def take_over(role, own, rest, facts):
 def main():
     app = image.find()
     words = sys.argv[1:]
-    if app and words[:1] == ["manage"]:
-        image.manage(app, words[1:])
-        return 0
     if app and app["kind"] == "script" and not os.environ.get(handover.VARIABLE):
         image.run_script(app, words)
         return 0
+    if app and words[:1] in (["manage"], ["run"]):
+        return (image.manage if words[0] == "manage" else image.run_module)(app, words[1:])
     first = words[0] if words else ""
     train = first == "--train"  # By `pyram-image app` only.
     role = first if first in (handover.GENERATION, handover.KEEPER) else ""

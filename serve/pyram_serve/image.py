@@ -47,11 +47,47 @@ def apply(app, options):
         options.warm_up_urls = urls
 
 
+def find_static_files(app):
+    """Has templates find the names of the collected files (ManifestStaticFilesStorage). The settings are not
+    loaded before the program does it, as it may choose others."""
+    if "static_url" not in app:
+        return
+    from django.conf import LazySettings
+    usual = LazySettings._setup
+
+    def _setup(self, name=None):
+        usual(self, name)
+        self.STATIC_ROOT = os.path.join(app["root"], "static")
+
+    LazySettings._setup = _setup
+
+
 def manage(app, words):
     """Django's manage.py."""
     prepare(app)
+    if words[:1] != ["collectstatic"]:  # Into a directory of the settings, for a web server.
+        find_static_files(app)
     from django.core.management import execute_from_command_line
     execute_from_command_line(["manage.py", *words])
+    return 0
+
+
+def run_module(app, words):
+    """Another program of the project or its packages, as by `python -m`, that finds the project's modules."""
+    prepare(app)
+    find_static_files(app)
+    import importlib.util
+    import runpy
+    try:
+        found = importlib.util.find_spec(words[0]) if words else None
+    except (ImportError, ValueError):  # Of the package that it is to be in.
+        found = None
+    if found is None:
+        print("pyram_serve: run takes a module that the image has%s" % (", not %r" % words[0] if words else ""), file=sys.stderr)
+        return 64
+    sys.argv = list(words)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    return 0
 
 
 def run_script(app, words):

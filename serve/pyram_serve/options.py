@@ -3,6 +3,7 @@
 USAGE = """\
 usage: python -m pyram_serve [OPTIONS] [GUNICORN'S OPTIONS] [MODULE:CALLABLE]
        python -m pyram_serve manage [DJANGO'S COMMAND]     in an app's image
+       python -m pyram_serve run MODULE [ARGUMENT...]      in an app's image: a worker of Celery, for example
 
 Serves a WSGI or ASGI application by gunicorn. The application is loaded once, warmed up by requests to
 itself, and only then are the workers forked. SIGHUP (or SIGUSR2) makes a new, warm generation of it while

@@ -45,7 +45,16 @@ class Browser:
         self.process.terminate()
         self.process.wait()
         os.close(self.answers)
-        self.directory.cleanup()
+        # Its children end after it, and write into the directory until then.
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.directory.cleanup()
+                return
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def _next(self, until):
         """The next message."""
