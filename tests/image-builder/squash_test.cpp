@@ -8,6 +8,7 @@
 
 #include "support/child.h"
 #include "support/memory_groups.h"
+#include "support/process.h"
 #include "tests/support/catch.h"
 #include "tests/support/fixture.h"
 #include "tests/support/memory_group.h"
@@ -16,6 +17,7 @@ namespace fs = std::filesystem;
 using pyram::kUnlimited;
 using pyram::builder::make_squashfs;
 using pyram::builder::memory_options;
+using pyram::builder::SquashOptions;
 using pyram::test::MemoryGroup;
 using pyram::test::TemporaryDirectory;
 
@@ -43,16 +45,16 @@ TEST_CASE("an image is compressed in the memory that a control group allows") {
   const TemporaryDirectory directory;
   fs::create_directory(directory / "tree");
   // Read faster than compressed: by itself mksquashfs would have all of it in memory.
-  pyram::run_or_throw({{"sh", "-c", "head -c 201326592 /dev/urandom >\"$0\"",
-                        (directory / "tree/data").native()},
-                       {},
-                       {}},
+  const std::string file = (directory / "tree/data").native();
+  pyram::run_or_throw({{"sh", "-c", "head -c 201326592 /dev/urandom >\"$0\"", file}, {}, {}},
                       pyram::ExitCode::kFailed, "make a file");
-  const int status = pyram::Child::fork("compress the image", [&] {
-                       group.enter();
-                       make_squashfs(directory / "tree", directory / "image.sqfs", {.level = 9});
-                       return 0;
-                     }).wait();
-  CHECK(status == 0);
+  SquashOptions options;
+  options.level = 9;
+  pyram::Child child = pyram::Child::fork("compress the image", [&] {
+    group.enter();
+    make_squashfs(directory / "tree", directory / "image.sqfs", options);
+    return 0;
+  });
+  CHECK(child.wait() == 0);
   CHECK(group.kills() == 0);
 }
