@@ -100,9 +100,9 @@ void add_application(const BundleOptions& options, const Scratch& scratch, const
   fs::permissions(image, fs::perms::owner_write, fs::perm_options::add);
   // Its Merkle tree is of what it was, and lies where mksquashfs goes on.
   fs::resize_file(image, trailer_position(Image::open(image)->superblock().bytes_used));
-  std::vector<std::string> arguments = {
-      "mksquashfs", directory.native(), image.native(), "-keep-as-directory", "-no-progress",
-      "-quiet",     "-all-root",        "-no-xattrs",   "-no-recovery"};
+  std::vector<std::string> arguments = {"mksquashfs",         directory.native(), image.native(),
+                                        "-keep-as-directory", "-no-progress",     "-quiet",
+                                        "-all-root",          "-no-xattrs",       "-no-recovery"};
   for (std::string& option : memory_options()) arguments.push_back(std::move(option));
   run_or_throw({.arguments = std::move(arguments)}, ExitCode::kCannotWrite,
                "add the application to a copy of the image");

@@ -24,10 +24,10 @@ struct SquashOptions {
 void make_squashfs(const std::filesystem::path& tree, const std::filesystem::path& file,
                    const SquashOptions& options);
 
-// Options with which mksquashfs keeps within `limit` bytes of memory, on a machine of `memory` bytes
-// and so many processors; none where the machine has no more than that. By itself it takes a quarter
-// of the machine's memory for its buffers, and several MB for each processor, whatever a control
-// group allows.
+// Options with which mksquashfs keeps within `limit` bytes of memory, on a machine of `memory`
+// bytes and so many processors; none where the machine has no more than that. By itself it takes a
+// quarter of the machine's memory for its buffers, and several MB for each processor, whatever a
+// control group allows.
 [[nodiscard]] std::vector<std::string> memory_options(std::uint64_t limit, std::uint64_t memory,
                                                       std::uint64_t processors);
 

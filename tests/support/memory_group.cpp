@@ -42,8 +42,7 @@ MemoryGroup::~MemoryGroup() {
 }
 
 Command MemoryGroup::inside(Command command) const {
-  std::vector<std::string> arguments{"/bin/sh", "-c",
-                                     "echo $$ >\"$0\" && unset PWD && exec \"$@\"",
+  std::vector<std::string> arguments{"/bin/sh", "-c", "echo $$ >\"$0\" && unset PWD && exec \"$@\"",
                                      (directory_ / "cgroup.procs").native()};
   arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
   command.arguments = std::move(arguments);
