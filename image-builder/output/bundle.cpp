@@ -10,9 +10,12 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "fusefs/image/image.h"
 #include "image-builder/output/integrity.h"
+#include "image-builder/output/squash.h"
 #include "image-builder/scratch_job.h"
 #include "support/bundle_layout.h"
 #include "support/error.h"
@@ -97,10 +100,12 @@ void add_application(const BundleOptions& options, const Scratch& scratch, const
   fs::permissions(image, fs::perms::owner_write, fs::perm_options::add);
   // Its Merkle tree is of what it was, and lies where mksquashfs goes on.
   fs::resize_file(image, trailer_position(Image::open(image)->superblock().bytes_used));
-  run_or_throw(
-      {.arguments = {"mksquashfs", directory.native(), image.native(), "-keep-as-directory",
-                     "-no-progress", "-quiet", "-all-root", "-no-xattrs", "-no-recovery"}},
-      ExitCode::kCannotWrite, "add the application to a copy of the image");
+  std::vector<std::string> arguments = {"mksquashfs",         directory.native(), image.native(),
+                                        "-keep-as-directory", "-no-progress",     "-quiet",
+                                        "-all-root",          "-no-xattrs",       "-no-recovery"};
+  for (std::string& option : memory_options()) arguments.push_back(std::move(option));
+  run_or_throw({.arguments = std::move(arguments)}, ExitCode::kCannotWrite,
+               "add the application to a copy of the image");
   seal(image, {});
 }
 

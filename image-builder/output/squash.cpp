@@ -1,12 +1,15 @@
 #include "image-builder/output/squash.h"
 
+#include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 #include <utility>
 
 #include "support/error.h"
+#include "support/memory_groups.h"
 #include "support/process.h"
 
 namespace pyram::builder {
@@ -17,6 +20,8 @@ void run_mksquashfs(std::vector<std::string> arguments, const std::filesystem::p
   Command command;
   command.arguments = std::move(arguments);
   command.arguments.emplace_back(step ? "-progress" : "-no-progress");
+  const std::vector<std::string> memory = memory_options();
+  command.arguments.insert(command.arguments.end(), memory.begin(), memory.end());
   std::string said_of_progress;
   if (step) {
     command.follow = [&](std::string_view part) {
@@ -62,6 +67,34 @@ void make_squashfs(const std::filesystem::path& tree, const std::filesystem::pat
     arguments.insert(arguments.end(), {"-sort", options.sort_file.native()});
   }
   run_mksquashfs(std::move(arguments), file, options.step);
+}
+
+std::vector<std::string> memory_options(std::uint64_t limit, std::uint64_t memory,
+                                        std::uint64_t processors) {
+  constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+  constexpr std::uint64_t kShare = 4;             // As mksquashfs takes of a machine's memory.
+  constexpr std::uint64_t kLeastMiB = 16;         // Some blocks for each of its buffers.
+  constexpr std::uint64_t kPerProcessorMiB = 64;  // Two of its threads, and what they wait for.
+  if (limit >= memory) return {};
+  const std::uint64_t mib = limit / kMiB;
+  std::vector<std::string> options = {"-mem",
+                                      std::to_string(std::max(kLeastMiB, mib / kShare)) + "M"};
+  const std::uint64_t affordable = std::max<std::uint64_t>(1, mib / kPerProcessorMiB);
+  if (affordable < processors) {
+    options.insert(options.end(), {"-processors", std::to_string(affordable)});
+  }
+  return options;
+}
+
+std::vector<std::string> memory_options() {
+  const auto number = [](int name) {
+    return static_cast<std::uint64_t>(std::max(1L, ::sysconf(name)));
+  };
+  cpu_set_t usable;
+  const bool known = ::sched_getaffinity(0, sizeof usable, &usable) == 0;
+  return memory_options(
+      memory_limit_of_groups(), number(_SC_PHYS_PAGES) * number(_SC_PAGESIZE),
+      known ? static_cast<std::uint64_t>(CPU_COUNT(&usable)) : number(_SC_NPROCESSORS_ONLN));
 }
 
 std::optional<double> last_percentage(std::string& text) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace pyram::builder {
 
@@ -22,6 +23,16 @@ struct SquashOptions {
 // kCannotWrite when it fails.
 void make_squashfs(const std::filesystem::path& tree, const std::filesystem::path& file,
                    const SquashOptions& options);
+
+// Options with which mksquashfs keeps within `limit` bytes of memory, on a machine of `memory`
+// bytes and so many processors; none where the machine has no more than that. By itself it takes a
+// quarter of the machine's memory for its buffers, and several MB for each processor, whatever a
+// control group allows.
+[[nodiscard]] std::vector<std::string> memory_options(std::uint64_t limit, std::uint64_t memory,
+                                                      std::uint64_t processors);
+
+// The same for this process: the limit is that of its control groups.
+[[nodiscard]] std::vector<std::string> memory_options();
 
 // What mksquashfs's progress bar says, in the pieces in which it comes: the last whole "N%" in
 // `text` as a number from 0 to 1. It is taken off `text` with all before it.

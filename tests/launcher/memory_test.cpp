@@ -1,12 +1,11 @@
 // Where memory is short, PyPy's garbage collector gets smaller sizes, and nobody sees how.
-#include <unistd.h>
-
 #include <fstream>
 
 #include "launcher/collector.h"
 #include "support/memory_groups.h"
 #include "tests/launcher/scene.h"
 #include "tests/support/catch.h"
+#include "tests/support/memory_group.h"
 
 using namespace pyram;
 using namespace pyram::launcher;
@@ -16,62 +15,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-
-// A memory control group of this test's own, where root may make one.
-class Group {
- public:
-  explicit Group(std::uint64_t limit) {
-    if (!running_as_root()) return;
-    const fs::path base = "/sys/fs/cgroup";
-    std::ifstream controllers(base / "cgroup.subtree_control");
-    const std::string enabled{std::istreambuf_iterator<char>(controllers), {}};
-    fs::path parent;
-    const char* file = nullptr;
-    if (fs::exists(base / "memory/memory.limit_in_bytes")) {
-      parent = base / "memory";
-      file = "memory.limit_in_bytes";
-    } else if (enabled.find("memory") != std::string::npos) {
-      parent = base;
-      file = "memory.max";
-    } else {
-      return;
-    }
-    const fs::path made = parent / ("pyram-test-memory-" + std::to_string(::getpid()));
-    std::error_code error;
-    if (!fs::create_directory(made, error)) return;
-    directory_ = made;
-    set(file, limit);
-  }
-  // Only an empty group can be removed: daemons of the doctor's trials may not have ended yet.
-  ~Group() {
-    if (directory_.empty()) return;
-    std::ifstream processes(directory_ / "cgroup.procs");
-    for (pid_t pid = 0; processes >> pid;) kill_and_wait(pid);
-    ::rmdir(directory_.c_str());
-  }
-  Group(const Group&) = delete;
-  Group& operator=(const Group&) = delete;
-
-  [[nodiscard]] bool exists() const { return !directory_.empty(); }
-  // The command as one that enters the group first.
-  [[nodiscard]] Command inside(Command command) const {
-    std::vector<std::string> arguments{"/bin/sh", "-c",
-                                       "echo $$ >\"$0\" && unset PWD && exec \"$@\"",
-                                       (directory_ / "cgroup.procs").native()};
-    arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());
-    command.arguments = std::move(arguments);
-    return command;
-  }
-
- private:
-  void set(const char* file, std::uint64_t limit) const {
-    std::ofstream stream(directory_ / file);
-    stream << limit << std::flush;
-    REQUIRE(stream);
-  }
-
-  fs::path directory_;
-};
 
 // As gc.get_stats() writes a size.
 std::string nursery_of(const CollectorStep* step) {
@@ -250,7 +193,7 @@ TEST_CASE("a program that grows ends well in a control group of 256 MiB") {
   PYRAM_SKIP_WITH_SANITIZERS("it runs in little memory");
   const Scene scene;
   REQUIRE(scene.start(Who::kSelf, {"-c", "pass"}).ok());
-  const Group group(256 * kMiB);
+  const MemoryGroup group(256 * kMiB);
   if (!group.exists()) PYRAM_SKIP("no memory control group can be made here");
   // Some 75 MB of objects live, and a third of them is replaced again and again. With a heap that
   // may grow by an eighth of a large machine's memory it takes more than the group has.
@@ -273,7 +216,7 @@ TEST_CASE("a control group's limit decides, also about what a start in it does")
   const Scene scene;
   // The mount's daemon belongs to no group of this test.
   REQUIRE(scene.start(Who::kSelf, {"-c", "pass"}).ok());
-  const Group group(kLimit);
+  const MemoryGroup group(kLimit);
   if (!group.exists()) PYRAM_SKIP("no memory control group can be made here");
   const auto start = [&](const std::vector<std::string>& arguments,
                          const std::vector<std::string>& settings = {}) {

@@ -1,18 +1,14 @@
 #include "tests/launcher/scene.h"
 
-#include <poll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
-#include <csignal>
 #include <fstream>
 #include <sstream>
 
-#include "support/unique_fd.h"
 #include "tests/support/catch.h"
 
 namespace pyram::test {
@@ -52,14 +48,6 @@ void link_or_copy(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::create_hard_link(from, to, error);
   if (error) fs::copy_file(from, to);
-}
-
-void kill_and_wait(pid_t pid) {
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!process) return;
-  ::kill(pid, SIGKILL);
-  pollfd polled{process.get(), POLLIN, 0};
-  REQUIRE(::poll(&polled, 1, 10'000) == 1);
 }
 
 Scene::Scene() {

@@ -61,9 +61,6 @@ class Scene {
 // A hard link where that works, else a copy.
 void link_or_copy(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// SIGKILL, and waits until the process has gone.
-void kill_and_wait(pid_t pid);
-
 // The content of the default image, unpacked once for all test cases of this program.
 [[nodiscard]] const std::filesystem::path& unpacked_image();
 

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -31,7 +32,7 @@ class Browser:
             ["bash", "-c", 'exec 3<&"$1" 4>&"$2"; exec "${@:3}"', "bash", str(to_browser), str(from_browser),
              program, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,900",
              "--user-data-dir=" + self.directory.name, "--remote-debugging-pipe", "about:blank"],
-            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL,
+            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(to_browser)
         os.close(from_browser)
@@ -44,6 +45,7 @@ class Browser:
         os.close(self.commands)
         self.process.terminate()
         self.process.wait()
+        self._end_the_others()
         os.close(self.answers)
         # Its children end after it, and write into the directory until then.
         until = time.monotonic() + PATIENCE
@@ -55,6 +57,17 @@ class Browser:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)
+
+    def _end_the_others(self):
+        """The browser's own children may still write into its directory, and are not ours to wait for."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            time.sleep(0.01)
+        raise BrowserError("the browser's processes don't end")
 
     def _next(self, until):
         """The next message."""

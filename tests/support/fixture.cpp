@@ -1,12 +1,16 @@
 #include "tests/support/fixture.h"
 
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
+#include "support/unique_fd.h"
 #include "tests/support/catch.h"
 
 namespace pyram::test {
@@ -71,6 +75,14 @@ bool is_mounted(const fs::path& directory) {
     if (mount_point == directory.native()) return true;
   }
   return false;
+}
+
+void kill_and_wait(pid_t pid) {
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process) return;
+  ::kill(pid, SIGKILL);
+  pollfd polled{process.get(), POLLIN, 0};
+  REQUIRE(::poll(&polled, 1, 10'000) == 1);
 }
 
 }  // namespace pyram::test

@@ -54,4 +54,7 @@ void give_to_plain_user(const std::filesystem::path& path);
 // Whether something is mounted on that directory, as /proc/self/mountinfo says.
 [[nodiscard]] bool is_mounted(const std::filesystem::path& directory);
 
+// SIGKILL, and waits until the process has gone.
+void kill_and_wait(pid_t pid);
+
 }  // namespace pyram::test
