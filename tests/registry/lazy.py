@@ -1,5 +1,6 @@
 """Images that are used before they are here. Each case has a proxy, a store and a mount of its own."""
 
+import json
 import hashlib
 import os
 import pathlib
@@ -453,8 +454,12 @@ def listed_and_removed():
     with Case("remove") as case:
         case.proxy.hold(covers("f10"))
         case.pull()
-        until(lambda: re.search(rf"{re.escape(case.reference)} +{len(BYTES) / 1e6:.1f} MB .*\([1-9][0-9]?% fetched",
-                                case.run(f"{BIN}/pyram-image", "list")), "some percent")
+        def listed():
+            images = json.loads(case.run(f"{BIN}/pyram-image", "list", "--json"))
+            return next(image for image in images if image["name"] == case.reference)
+
+        until(lambda: 0 < listed()["here"] < listed()["size"], "a part of it")
+        assert listed()["size"] == len(BYTES), listed()
         case.mount()
         assert "unmount it first" in case.run(f"{BIN}/pyram-image", "remove", case.reference, code=2)
         case.run(f"{BIN}/pyram-mount", "--unmount", case.mounted)
