@@ -11,7 +11,7 @@ memory has room for workers that share nothing. Where it has not, a worker still
 and is replaced then: better often than killed by the kernel.
 
 A worker that is replaced takes along what it has compiled since it was forked. So where the memory has room for
-workers that share nothing, and for the parent of a reload, all of them stay, and collect as usual.
+workers that share nothing, all of them stay, and collect as usual.
 """
 
 import gc
@@ -58,12 +58,11 @@ def own_memory(path="/proc/self/smaps_rollup"):
 
 
 class Room:
-    """What each worker may have, and whether that is enough for one that shares nothing, also during a reload."""
+    """What each worker may have, and whether that is enough for one that shares nothing with the parent."""
 
     def __init__(self, memory, parent, workers):
         self.size = max(LEAST, (int(memory * 0.95) - OTHERS - parent) // max(1, workers))
-        # A reload needs another parent while all of them are there. Workers that don't stay leave a quarter free.
-        self.staying = self.size >= parent + STAYING + parent // max(1, workers)
+        self.staying = self.size >= parent + STAYING
 
 
 def room(workers, path="/proc/self/smaps_rollup"):

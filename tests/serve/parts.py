@@ -119,9 +119,6 @@ class WorkerMemory(unittest.TestCase):
         self.assertEqual((room.size >> 20, room.staying), (39, False))
         self.assertEqual(worker_memory.Room(64 * MB, 100 * MB, 2).size, worker_memory.LEAST)
         self.assertTrue(worker_memory.Room(1024 * MB, 100 * MB, 2).staying)
-        # 512 MB are full of workers that stay, and a reload has to fit in as well.
-        self.assertFalse(worker_memory.Room(512 * MB, 70 * MB, 2).staying)
-        self.assertTrue(worker_memory.Room(512 * MB, 70 * MB, 1).staying)
 
     def test_slow_growth_ends_at_the_limit(self):
         watch = self.watch(worker_memory.Room(8192 * MB, 100 * MB, 2))
@@ -163,7 +160,7 @@ class WorkerMemory(unittest.TestCase):
         self.assertIn("room for 12 MB", said[0])
 
     def test_the_memory_decides(self):
-        for memory, limit in ((8192, 0), (720, 0), (600, 152), (512, 120), (256, 29), (64, 8)):
+        for memory, limit in ((8192, 0), (600, 0), (512, 120), (256, 29), (64, 8)):
             watch = worker_memory.Watch(None)
             with unittest.mock.patch.object(worker_memory, "room",
                                             lambda workers: worker_memory.Room(memory * MB, 100 * MB, workers)):
