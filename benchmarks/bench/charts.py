@@ -248,11 +248,11 @@ def draw(results, directory):
             drawn[chart.name] = directory / f"{chart.name}.svg"
             drawn[chart.name].write_text(_draw(chart))
     if rates := results.get("serving", {}).get("rates"):
-        shown = {"pyram_serve": ("pyram_serve", "pyram"), "gunicorn": ("Pyram's PyPy, gunicorn", "same"),
-                 "Debian's PyPy": ("Debian's PyPy, gunicorn", "original"),
-                 "CPython": ("CPython, gunicorn", "cpython")}
+        shown = {"pyram_serve": ("pyram_serve", "pyram"), "gunicorn": ("Pyram's PyPy", "same"),
+                 "Debian's PyPy": ("Debian's PyPy", "original"),
+                 "CPython": ("CPython", "cpython")}
         chart = Lines("serving", "A Django page under load, from the first second",
-                      "requests a second, higher is better; two workers",
+                      "requests a second, higher is better; gunicorn with two workers",
                       {shown[name]: values for name, values in rates.items()})
         drawn[chart.name] = directory / f"{chart.name}.svg"
         drawn[chart.name].write_text(_draw_lines(chart))
