@@ -9,8 +9,8 @@ namespace {
 constexpr std::uint32_t kMostWanted = 16;
 constexpr std::uint32_t kMostHot = 16;
 constexpr std::uint32_t kMostBackground = 8;
-// How long the background keeps off the line after somebody has begun to wait: a program that starts
-// reads again after a few round trips.
+// How long the background keeps off the line after somebody has begun to wait: a program that
+// starts reads again after a few round trips.
 constexpr std::chrono::milliseconds kRest{250};
 
 }  // namespace
@@ -36,6 +36,7 @@ void FetchQueue::want(std::uint32_t first, std::uint32_t count) {
     is_new = true;
   }
   if (!is_new) return;
+  ++wants_;
   last_wanted_ = std::chrono::steady_clock::now();
   changed_.notify_all();
 }
@@ -68,8 +69,9 @@ std::optional<Run> FetchQueue::take(Run::Why last) {
   Lock lock(mutex_);
   for (;;) {
     if (stopped_) return std::nullopt;
-    if (auto run = take_now(last)) return run;
-    if (last == Run::Why::kBackground && background_rests()) {
+    const bool rests = background_rests();
+    if (auto run = take_now(last, rests)) return run;
+    if (last == Run::Why::kBackground && rests) {
       changed_.wait_until(lock.waitable(), last_wanted_ + kRest);
     } else {
       changed_.wait(lock.waitable());
@@ -99,7 +101,7 @@ bool FetchQueue::background_rests() const {
   return std::chrono::steady_clock::now() - last_wanted_ < kRest;
 }
 
-std::optional<Run> FetchQueue::take_now(Run::Why last) {
+std::optional<Run> FetchQueue::take_now(Run::Why last, bool rests) {
   drop_what_came();
   const auto wanted = std::ranges::find_if(
       wanted_, [&](std::uint32_t chunk) PYRAM_REQUIRES(mutex_) { return is_missing(chunk); });
@@ -115,7 +117,7 @@ std::optional<Run> FetchQueue::take_now(Run::Why last) {
     return take_from(hot_.front(), kMostHot, Run::Why::kHot,
                      [&](std::uint32_t chunk) PYRAM_REQUIRES(mutex_) { return is_hot_[chunk]; });
   }
-  if (last == Run::Why::kHot || background_rests()) return std::nullopt;
+  if (last == Run::Why::kHot || rests) return std::nullopt;
   const auto any = [](std::uint32_t) { return true; };
   while (!later_.empty() && !is_missing(later_.front())) later_.pop_front();
   if (!later_.empty()) {
@@ -175,10 +177,13 @@ void FetchQueue::pause(std::chrono::milliseconds time, std::chrono::milliseconds
   using Clock = std::chrono::steady_clock;
   const auto start = Clock::now();
   Lock lock(mutex_);
+  const std::uint64_t wants = wants_;
   for (;;) {
     drop_what_came();
     const auto end = start + (wanted_.empty() ? time : std::min(time, short_wait));
-    if (stopped_ || changed_.wait_until(lock.waitable(), end) == std::cv_status::timeout) return;
+    if (stopped_ || wants_ != wants ||
+        changed_.wait_until(lock.waitable(), end) == std::cv_status::timeout)
+      return;
     if (Clock::now() >= end) return;
   }
 }

@@ -20,9 +20,9 @@ struct Run {
   Why why = Why::kBackground;
 };
 
-// First what somebody waits for, then what a start reads and what was announced, then the rest: what
-// programs read after their starts, then from the beginning to the end. The rest pauses for a moment
-// after somebody has waited, so that the next wait has the line for itself. Thread-safe.
+// First what somebody waits for, then what a start reads and what was announced, then the rest:
+// what programs read after their starts, then from the beginning to the end. The rest pauses for a
+// moment after somebody has waited, so that the next wait has the line for itself. Thread-safe.
 class FetchQueue {
  public:
   // `here`: for each chunk whether it is here.
@@ -47,8 +47,8 @@ class FetchQueue {
   [[nodiscard]] bool is_whole();
   // Whether somebody waits for what no one fetches yet.
   [[nodiscard]] bool somebody_waits();
-  // Waits, but no longer than until it was stopped, nor much longer than `short_wait` where
-  // somebody waits for a chunk.
+  // Waits, but no longer than until it was stopped or somebody waits for more, nor much longer than
+  // `short_wait` where somebody waits for a chunk.
   void pause(std::chrono::milliseconds time, std::chrono::milliseconds short_wait);
   void stop();
 
@@ -58,7 +58,8 @@ class FetchQueue {
   [[nodiscard]] bool is_missing(std::uint32_t chunk) const PYRAM_REQUIRES(mutex_) {
     return chunk < state_.size() && state_[chunk] == State::kMissing;
   }
-  [[nodiscard]] std::optional<Run> take_now(Run::Why last) PYRAM_REQUIRES(mutex_);
+  // `rests`: nothing of the background is taken.
+  [[nodiscard]] std::optional<Run> take_now(Run::Why last, bool rests) PYRAM_REQUIRES(mutex_);
   template <typename Belongs>
   Run take_from(std::uint32_t first, std::uint32_t most, Run::Why why, const Belongs& belongs)
       PYRAM_REQUIRES(mutex_);
@@ -75,6 +76,7 @@ class FetchQueue {
   std::vector<bool> is_hot_ PYRAM_GUARDED_BY(mutex_);
   std::deque<std::uint32_t> later_ PYRAM_GUARDED_BY(mutex_);
   std::uint32_t cursor_ PYRAM_GUARDED_BY(mutex_) = 0;
+  std::uint64_t wants_ PYRAM_GUARDED_BY(mutex_) = 0;  // Counts what somebody began to wait for.
   bool stopped_ PYRAM_GUARDED_BY(mutex_) = false;
 };
 

@@ -10,6 +10,7 @@
 
 #include "image-builder/images/list.h"
 #include "registry/lazy_image.h"
+#include "registry/partial_file.h"
 #include "support/error.h"
 #include "support/image_reference.h"
 #include "support/io.h"
@@ -23,12 +24,22 @@ void unlink_or_throw(const fs::path& path) {
   throw system_error(ExitCode::kCannotWrite, errno, "remove " + quote(path.native()));
 }
 
-fs::path link_of(const std::string& text) {
-  const auto reference = parse_image_reference(text);
-  if (reference) {
-    std::error_code error;
+// A name in a store, and where it leads.
+struct Name {
+  fs::path store;
+  fs::path link;
+  fs::path image;
+};
+
+Name name_of(const std::string& text) {
+  if (const auto reference = parse_image_reference(text)) {
+    const std::string name = name_in_store(*reference);
     for (const std::string& place : stored_places(*reference)) {
-      if (fs::is_symlink(fs::symlink_status(place, error))) return place;
+      std::error_code error;
+      const fs::path target = fs::read_symlink(place, error);
+      if (error) continue;
+      return {place.substr(0, place.size() - name.size() - 1), place,
+              (fs::path(place).parent_path() / target).lexically_normal()};
     }
   }
   throw Error(ExitCode::kBadImage, "the image " + quote(text) +
@@ -44,6 +55,31 @@ std::optional<fs::path> parts_of(const fs::path& image) {
   return (image.parent_path() / *directory).lexically_normal();
 }
 
+// Has pulls of the image wait, and waits for one that runs.
+class PullsWait {
+ public:
+  explicit PullsWait(const fs::path& partial) : file_(partial) {}
+  ~PullsWait() {
+    if (file_.size() == 0) file_.remove();  // Otherwise it is what a pull has that goes on later.
+  }
+  PullsWait(const PullsWait&) = delete;
+  PullsWait& operator=(const PullsWait&) = delete;
+
+ private:
+  PartialFile file_;
+};
+
+// Whether the store has another name for it. Throws fs::filesystem_error where that can't be seen.
+bool has_another_name(const Name& name) {
+  return std::ranges::any_of(
+      fs::recursive_directory_iterator(name.store / "names"),
+      [&](const fs::directory_entry& entry) {
+        return entry.is_symlink() && entry.path() != name.link &&
+               (entry.path().parent_path() / fs::read_symlink(entry.path())).lexically_normal() ==
+                   name.image;
+      });
+}
+
 // A fetcher sees that the image has no name any more, and removes its files itself.
 void remove_parts(const fs::path& directory) {
   try {
@@ -56,13 +92,17 @@ void remove_parts(const fs::path& directory) {
 
 }  // namespace
 
-std::string remove_pulled(const std::string& reference) {
-  const fs::path link = link_of(reference);
-  const fs::path image = (link.parent_path() / fs::read_symlink(link)).lexically_normal();
-  const auto names = pulled_images();
-  const bool has_others = std::ranges::count(names, image.native(), &PulledImage::file) > 1;
-  if (has_others) {
-    unlink_or_throw(link);
+std::string remove_pulled(const std::string& reference) try {
+  const Name name = name_of(reference);
+  const fs::path& image = name.image;
+  if (image.parent_path() != name.store / "images") {  // Somebody else's.
+    unlink_or_throw(name.link);
+    return "removed the name " + escape(reference) + " of " + quote(image.native()) + "\n";
+  }
+  // A pull of the same image under another name ends first.
+  const PullsWait pulls_wait(name.store / "partial" / image.stem());
+  if (has_another_name(name)) {
+    unlink_or_throw(name.link);
     return "removed the name " + escape(reference) + "; the image has another one\n";
   }
   const auto parts = parts_of(image);
@@ -74,7 +114,7 @@ std::string remove_pulled(const std::string& reference) {
                                       "; unmount it first: pyram-mount --unmount " +
                                       escape(mounts.front().native()));
   }
-  unlink_or_throw(link);
+  unlink_or_throw(name.link);
   unlink_or_throw(image);
   if (parts) remove_parts(*parts);
   std::string text = "removed " + escape(reference) + "\n";
@@ -83,6 +123,8 @@ std::string remove_pulled(const std::string& reference) {
             " until that is unmounted; programs that run go on\n";
   }
   return text;
+} catch (const fs::filesystem_error& error) {
+  throw Error(ExitCode::kCannotWrite, "cannot remove " + escape(reference) + ": " + error.what());
 }
 
 }  // namespace pyram::registry

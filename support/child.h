@@ -27,10 +27,10 @@ namespace pyram {
 // child's number may be given out again. So SIGCHLD gets its default disposition, and is ignored
 // again at the end: a program that this process becomes later inherits what the parent meant.
 //
-// Every Child has one. Where the lives of several Child objects overlap, one of these must live longer
-// than all of them, or the first that goes would have SIGCHLD ignored too early. Changes the whole
-// process, and only where SIGCHLD is ignored: a program with threads calls
-// reset_signals() (signal_reset.h) first.
+// Every Child has one. Where the lives of several Child objects overlap, one of these must live
+// longer than all of them, or the first that goes would have SIGCHLD ignored too early. Changes the
+// whole process, and only where SIGCHLD is ignored: a program with threads calls reset_signals()
+// (signal_reset.h) first.
 class KeptChildren {
  public:
   KeptChildren() noexcept;

@@ -42,7 +42,8 @@ struct PulledImage {
   std::string reference;  // As not_pulled() and `pyram --image` take it.
   std::string file;       // What it leads to, also where nothing is there.
 };
-// The names in the user's own store, then those in the machine's; in each sorted. Skips what can't be read.
+// The names in the user's own store, then those in the machine's; in each sorted. Skips what can't
+// be read.
 [[nodiscard]] std::vector<PulledImage> pulled_images();
 
 // What to tell of a reference whose image is in none of these places.

@@ -122,13 +122,15 @@ def by_hand(record):
 
 
 def load():
-    """The figures taken here; in a new checkout, those that are published."""
-    for file in (FILE, PUBLISHED):
-        try:
-            return json.loads(file.read_text())
-        except (OSError, ValueError):
-            pass
-    return {"suites": {}}
+    """The figures taken here; in a new checkout, those that are published, if they are of such a machine."""
+    try:
+        return json.loads(FILE.read_text())
+    except (OSError, ValueError):
+        pass
+    published = json.loads(PUBLISHED.read_text())
+    here = describe()
+    alike = all(published["machine"].get(key) == here[key] for key in ("processor", "cores", "memory_mib"))
+    return published if alike else {"suites": {}}
 
 
 def save(suite, again=False):

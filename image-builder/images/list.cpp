@@ -117,8 +117,8 @@ std::vector<NamedImage> named_images() {
     std::vector<std::string> names;
     add_image_names(directory, names);
     for (const std::string& name : names) {
-      images.push_back({name, fs::path(directory) / (name + std::string(kImageSuffix)),
-                        has_name(images, name)});
+      images.push_back(
+          {name, fs::path(directory) / (name + std::string(kImageSuffix)), has_name(images, name)});
     }
   }
   std::ranges::stable_sort(images, {}, &NamedImage::name);

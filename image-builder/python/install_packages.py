@@ -93,6 +93,9 @@ def prepared_pip(order):
     directory = os.path.join(order["work"], "pip")
     with zipfile.ZipFile(wheels[-1]) as wheel:
         wheel.extractall(directory)
+    # Nor does pip count a wheel that it runs from as installed: a package that needs pip gets one.
+    for information in glob.glob(os.path.join(directory, "pip-*.dist-info")):
+        shutil.rmtree(information)
     return [*command, os.path.join(directory, "pip")]
 
 

@@ -13,13 +13,12 @@ pyram_serve.warming() helps.
 import contextlib
 import functools
 import sys
-import threading
 
 try:
     from pypyjit import residual_call
 except ImportError:  # Another Python.
-    def residual_call(function, *arguments):
-        return function(*arguments)
+    def residual_call(function, *arguments, **named):
+        return function(*arguments, **named)
 
 
 def present():
@@ -107,22 +106,22 @@ def _logged_in(get_response, user):
 
 
 class _Requests:
-    """BaseHandler.get_response, with something before and after it."""
+    """BaseHandler.get_response, with something before it, which returns what is called after it."""
 
     def __init__(self, get_response):
         self.get_response = get_response
-        self.around = [_nothing, _nothing]
+        self.before = [_begin_nothing]
 
     def in_place(self):
-        original, around = self.get_response, self.around
+        original, before = self.get_response, self.before
 
         @functools.wraps(original)
         def get_response(handler, request):
-            residual_call(around[0], request)
+            end = residual_call(before[0], request)
             try:
                 return residual_call(original, handler, request)
             finally:
-                residual_call(around[1], request)
+                residual_call(end)
         get_response.pyram_serve = self
         return get_response
 
@@ -138,14 +137,18 @@ class _Sessions:
         saved = self.save
 
         @functools.wraps(self.usual)
-        def save(store, must_create=False):
-            return residual_call(saved[0], store, must_create)
+        def save(*arguments, **named):
+            return residual_call(saved[0], *arguments, **named)
         save.pyram_serve = self
         return save
 
 
-def _nothing(*arguments):
+def _nothing(*arguments, **named):
     pass
+
+
+def _begin_nothing(request):
+    return _nothing
 
 
 def _stays(where, name, kind):
@@ -160,23 +163,19 @@ def _stays(where, name, kind):
 @contextlib.contextmanager
 def _around_requests(handler, unreachable, user):
     """Each request in transactions that are rolled back."""
-    current = threading.local()
-
     def begin(request):
         if user is not None:
             _set_user(request, user)
-        current.transactions = _rolled_back(unreachable)
-        current.transactions.__enter__()
-
-    def end(request):
-        current.transactions.__exit__(None, None, None)
+        transactions = _rolled_back(unreachable)
+        transactions.__enter__()
+        return lambda: transactions.__exit__(None, None, None)
 
     requests = _stays(handler, "get_response", _Requests)
-    requests.around[:] = [begin, end]
+    requests.before[0] = begin
     try:
         yield
     finally:
-        requests.around[:] = [_nothing, _nothing]
+        requests.before[0] = _begin_nothing
 
 
 @contextlib.contextmanager

@@ -80,7 +80,11 @@ def run_module(app, words):
     import runpy
     try:
         found = importlib.util.find_spec(words[0]) if words else None
-    except (ImportError, ValueError):  # Of the package that it is to be in.
+    except ModuleNotFoundError as error:
+        if not (words[0] + ".").startswith("%s." % error.name):
+            raise  # The package that it is in needs another one.
+        found = None
+    except ValueError:  # No name of a module.
         found = None
     if found is None:
         print("pyram_serve: run takes a module that the image has%s" % (", not %r" % words[0] if words else ""), file=sys.stderr)

@@ -9,10 +9,11 @@ Lower thresholds than PyPy's own compile more in the first seconds, but worse co
 
 concurrent.futures has a lock that is held during a fork, and replaced in the child. Code that was compiled before
 goes on with the old one, as PyPy takes a lock's inside for a constant: a worker's threads would wait for it for ever
-(PyPy 7.3.19). Nobody holds the lock when workers are forked, since no other thread runs: so it stays as it is.
+(PyPy 7.3.19). So another lock is there, which is held during a fork too, and stays the same in the child.
 """
 
 import concurrent.futures.thread
+import os
 import threading
 
 try:
@@ -25,4 +26,5 @@ def serve():
     """The settings of a process that serves."""
     if pypyjit:
         pypyjit.set_param("decay=0")
-        concurrent.futures.thread._global_shutdown_lock = threading.Lock()
+        lock = concurrent.futures.thread._global_shutdown_lock = threading.Lock()
+        os.register_at_fork(before=lock.acquire, after_in_child=lock.release, after_in_parent=lock.release)

@@ -1,4 +1,4 @@
-"""The warm-up: one of gunicorn's workers runs in the parent, on a socket that only the warm-up's client knows.
+"""The warm-up: one of gunicorn's workers runs in the parent, on a socket of the warm-up.
 
 So what gets compiled is all that a worker will run: gunicorn's accept loop, its parser and its responses,
 and the application. The workers are forked from this process and have it.
@@ -119,8 +119,9 @@ def less_said(log):
 
 
 def listener_like(real, name, cfg, log, private):
-    """Of the same family, as gunicorn runs other code for clients with other addresses. A TCP socket is open to all
-    users of the machine: not where the warm-up's client is logged in."""
+    """Of the same family, as gunicorn runs other code for clients with other addresses. A TCP socket on the machine's
+    own address is open to its users, as the real one is: not where that asks for certificates, nor where the warm-up's
+    client is logged in (`private`)."""
     from gunicorn import sock
     if isinstance(real, sock.TCPSocket) and not private:
         address = ("::1" if isinstance(real, sock.TCP6Socket) else "127.0.0.1", 0)
@@ -183,7 +184,7 @@ def rehearse(asker, arbiter, options, requests, seconds, asgi, special):
                ("Accept", "*/*"), ("Accept-Encoding", "gzip"), ("Connection", "close")]
     with tempfile.TemporaryDirectory(prefix="pyram-serve-", dir=cfg.worker_tmp_dir) as directory:
         user = find_user(options.warm_up_user, log)
-        sockets = listeners(arbiter.LISTENERS, cfg, log, directory, user is not None)
+        sockets = listeners(arbiter.LISTENERS, cfg, log, directory, user is not None or cfg.is_ssl)
         ending = special[path] = (EndingAsgi if asgi else Ending)()
         asker.order({"address": sockets[0].getsockname(), "requests": requests, "over": ["GET", path],
                      "headers": headers, "seconds": seconds, "timeout": options.warm_up_timeout})

@@ -230,7 +230,7 @@ class WarmUp(Case):
         for _ in range(20):
             version, before, asked, pid, _ = self.fields()
             self.assertEqual((version, asked), ("one", "GET /a,GET /wrong,HEAD /b"))
-            self.assertGreater(int(before), 20)
+            self.assertGreater(int(before), 3)
             workers.add(pid)
         log = self.said()
         self.assertIn("1 lines of %s are left out: not GET or HEAD" % self.file("urls"), log)
@@ -279,7 +279,7 @@ class WarmUp(Case):
         self.ready()
         kind, before, started = self.fields()
         self.assertEqual((kind, started), ("asgi", "2"))  # Once in the warm-up, once in the worker.
-        self.assertGreater(int(before), 20)
+        self.assertGreater(int(before), 3)
         self.assertEqual(self.ask("/-/ready"), (200, "ready\n"))
         self.stop()
 
@@ -362,7 +362,7 @@ urlpatterns.append(path("plain", plain))
         self.start("-w", "1", urls="/\n/plain\n", SESSIONS=self.directory, MAILS=self.directory,
                    DATABASE=self.file("nowhere/db"))
         self.ready()
-        self.assertGreater(int(self.fields("/plain", Host="www.example.org", **{"X-Forwarded-Proto": "https"})[0]), 20)
+        self.assertGreater(int(self.fields("/plain", Host="www.example.org", **{"X-Forwarded-Proto": "https"})[0]), 3)
         self.assertIn("warm-up: GET / answered 500; it is left out", self.said())
         self.stop()
 
@@ -431,7 +431,7 @@ class Reload(Case):
                     # Nothing more of the generation before.
                     while "one" in load.answers[-50:]:
                         time.sleep(0.05)
-                    self.assertGreater(int(self.fields()[1]), 20)
+                    self.assertGreater(int(self.fields()[1]), 3)
                 self.assertEqual(load.failed, [], self.said())
                 self.stop()
 
@@ -486,15 +486,23 @@ def application(environ, start_response):
         self.start("-w", "1", "--warm-up=30", "-b", "%s:%d" % self.address, *words, bind=False,
                    PYPYLOG="jit-log-opt-bridge:" + self.file("compiled.%d.log"))
         self.ready()
+        workers = set()
         for _ in range(300):
             status, worker = self.ask("/", **self.HEADERS)
             self.assertEqual(status, 200)
+            workers.add(worker)
+        self.assertEqual(len(workers), 1)
         self.stop()
-        with open(self.file("compiled.%s.log" % worker)) as file:
-            return file.read().count("# bridge out of Guard")
+        bridges = {}
+        for name in os.listdir(self.directory):
+            if name.startswith("compiled."):
+                with open(self.file(name)) as file:
+                    bridges[name.split(".")[1]] = file.read().count("# bridge out of Guard")
+        self.assertGreater(max(bridges.values()), 50)  # The warm-up's: PyPy writes them as we look for them.
+        return bridges[worker]
 
     def test_workers_compile_little_again(self):
-        for words in (["--worker-memory=64"], ["--worker-memory=64", "--threads=4"]):
+        for words in (["--worker-memory=200"], ["--worker-memory=200", "--threads=4"]):
             with self.subTest(words):
                 self.assertLessEqual(self.bridges_of_a_worker(*words), 4)
 
@@ -597,7 +605,7 @@ class OtherImage(Case):
             load.wait_for("two")
             while "one" in load.answers[-50:]:
                 time.sleep(0.05)
-            self.assertGreater(int(self.fields()[1]), 20)
+            self.assertGreater(int(self.fields()[1]), 3)
             until = time.monotonic() + PATIENCE
             while self.runs_out_of(self.server.pid) != "two":
                 self.assertLess(time.monotonic(), until, "the keeper stays in the old image: " + self.said())
