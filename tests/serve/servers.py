@@ -504,7 +504,7 @@ def application(environ, start_response):
     def test_workers_compile_little_again(self):
         for words in (["--worker-memory=200"], ["--worker-memory=200", "--threads=4"]):
             with self.subTest(words):
-                self.assertLessEqual(self.bridges_of_a_worker(*words), 4)
+                self.assertLessEqual(self.bridges_of_a_worker(*words), 8)
 
     def test_the_warm_ups_socket(self):
         """Of the family of the real one, but one that only this user can connect to where its client is logged in."""
