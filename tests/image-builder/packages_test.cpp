@@ -210,6 +210,11 @@ TEST_CASE("what doesn't fit is refused before anything is packed") {
     const std::string wheel = shop.wheel({{"name", "needy"}, {"requires", {"nowhere-to-be-had"}}});
     shop.check_refused(with({"--wheel", wheel}), ExitCode::kBadSource, {"nowhere-to-be-had"});
   }
+  SECTION("pip, although the build itself runs one") {
+    const std::string wheel = shop.wheel({{"name", "tool"}, {"requires", {"pip"}}});
+    shop.check_refused(with({"--wheel", wheel}), ExitCode::kBadSource,
+                       {"there is no version of pip"});
+  }
   SECTION("a package that doesn't exist") {
     shop.check_refused(with({"--with", "nowhere-to-be-had==3"}), ExitCode::kBadSource,
                        {"nowhere-to-be-had==3"});
