@@ -22,11 +22,14 @@ FetchQueue::FetchQueue(std::vector<bool> here) : state_(here.size()), is_hot_(he
   }
 }
 
+std::uint32_t FetchQueue::end_of(std::uint32_t first, std::uint32_t count) const {
+  const auto size = static_cast<std::uint32_t>(state_.size());
+  return first + std::min(count, size - std::min(first, size));
+}
+
 void FetchQueue::want(std::uint32_t first, std::uint32_t count) {
   const Lock lock(mutex_);
-  const auto size = static_cast<std::uint32_t>(state_.size());
-  if (first >= size) return;
-  const std::uint32_t end = first + std::min(count, size - first);
+  const std::uint32_t end = end_of(first, count);
   bool is_new = false;
   for (std::uint32_t chunk = first; chunk < end; ++chunk) {
     if (state_[chunk] == State::kHere || std::ranges::find(wanted_, chunk) != wanted_.end()) {
@@ -43,9 +46,7 @@ void FetchQueue::want(std::uint32_t first, std::uint32_t count) {
 
 void FetchQueue::announce(std::uint32_t first, std::uint32_t count) {
   const Lock lock(mutex_);
-  const auto size = static_cast<std::uint32_t>(state_.size());
-  if (first >= size) return;
-  const std::uint32_t end = first + std::min(count, size - first);
+  const std::uint32_t end = end_of(first, count);
   for (std::uint32_t chunk = first; chunk < end; ++chunk) {
     if (state_[chunk] == State::kHere || is_hot_[chunk]) continue;
     is_hot_[chunk] = true;

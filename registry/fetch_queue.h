@@ -55,6 +55,9 @@ class FetchQueue {
  private:
   enum class State : std::uint8_t { kMissing, kTaken, kHere };
 
+  // Where so many chunks end, of those that there are.
+  [[nodiscard]] std::uint32_t end_of(std::uint32_t first, std::uint32_t count) const
+      PYRAM_REQUIRES(mutex_);
   [[nodiscard]] bool is_missing(std::uint32_t chunk) const PYRAM_REQUIRES(mutex_) {
     return chunk < state_.size() && state_[chunk] == State::kMissing;
   }

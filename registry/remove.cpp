@@ -71,13 +71,9 @@ class PullsWait {
 
 // Whether the store has another name for it. Throws fs::filesystem_error where that can't be seen.
 bool has_another_name(const Name& name) {
-  return std::ranges::any_of(
-      fs::recursive_directory_iterator(name.store / "names"),
-      [&](const fs::directory_entry& entry) {
-        return entry.is_symlink() && entry.path() != name.link &&
-               (entry.path().parent_path() / fs::read_symlink(entry.path())).lexically_normal() ==
-                   name.image;
-      });
+  std::vector<PulledImage> images;
+  add_pulled_images(name.store.native(), images);
+  return std::ranges::count(images, name.image.native(), &PulledImage::file) > 1;
 }
 
 // A fetcher sees that the image has no name any more, and removes its files itself.

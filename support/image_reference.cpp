@@ -117,24 +117,28 @@ std::vector<std::string> stored_places(const ImageReference& reference) {
   return places;
 }
 
-std::vector<PulledImage> pulled_images() {
+void add_pulled_images(const std::string& store, std::vector<PulledImage>& images) {
   namespace fs = std::filesystem;
+  const fs::path names = fs::path(store) / "names";
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(names)) {
+    std::string reference = entry.path().lexically_relative(names).native();
+    if (!entry.is_symlink() || !parse_image_reference(reference)) continue;
+    const fs::path target = entry.path().parent_path() / fs::read_symlink(entry.path());
+    images.push_back({std::move(reference), target.lexically_normal().native()});
+  }
+}
+
+std::vector<PulledImage> pulled_images() {
   std::vector<std::string> stores;
   if (auto own = user_store()) stores.push_back(*std::move(own));
   if (stores.empty() || stores.front() != kSystemStore) stores.emplace_back(kSystemStore);
   std::vector<PulledImage> images;
   for (const std::string& store : stores) {
-    const fs::path names = fs::path(store) / "names";
     const auto before = static_cast<std::ptrdiff_t>(images.size());
-    std::error_code error;
-    fs::recursive_directory_iterator entry(names, error);
-    for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
-      std::error_code none;
-      std::string reference = entry->path().lexically_relative(names).native();
-      if (!entry->is_symlink(none) || !parse_image_reference(reference)) continue;
-      const fs::path target = fs::read_symlink(entry->path(), none);
-      images.push_back({std::move(reference),
-                        (entry->path().parent_path() / target).lexically_normal().native()});
+    try {
+      add_pulled_images(store, images);
+    } catch (const std::filesystem::filesystem_error&) {  // NOLINT(bugprone-empty-catch)
+      // The store may not be there, or not be this user's to read.
     }
     std::ranges::sort(images.begin() + before, images.end(), {}, &PulledImage::reference);
   }

@@ -42,6 +42,9 @@ struct PulledImage {
   std::string reference;  // As not_pulled() and `pyram --image` take it.
   std::string file;       // What it leads to, also where nothing is there.
 };
+// Adds the names in a store. Throws std::filesystem::filesystem_error where it can't read them all;
+// those before that are added.
+void add_pulled_images(const std::string& store, std::vector<PulledImage>& images);
 // The names in the user's own store, then those in the machine's; in each sorted. Skips what can't
 // be read.
 [[nodiscard]] std::vector<PulledImage> pulled_images();

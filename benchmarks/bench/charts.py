@@ -26,6 +26,8 @@ LOOK = {
     "ancestor": ("PyRAM's way", "#cf5575"),
     "cpython": ("CPython", "#a88400"),
 }
+# benchmarks/serving's name of "original".
+DEBIAN = "Debian's PyPy"
 _FORMS = {"pyram image": ("Pyram's image", "pyram"), "erofs lz4hc": ("erofs, lz4hc", "erofs"),
           "tar.xz -6": ("tar.xz", "ancestor"), "tar.zst -19": ("tar.zst", "ancestor")}
 
@@ -249,7 +251,7 @@ def draw(results, directory):
             drawn[chart.name].write_text(_draw(chart))
     if rates := results.get("serving", {}).get("rates"):
         shown = {"pyram_serve": ("pyram_serve", "pyram"), "gunicorn": ("Pyram's PyPy", "same"),
-                 "Debian's PyPy": ("Debian's PyPy", "original"),
+                 DEBIAN: (DEBIAN, "original"),
                  "CPython": ("CPython", "cpython")}
         chart = Lines("serving", "A Django page under load, from the first second",
                       "requests a second, higher is better; gunicorn with two workers",

@@ -1,10 +1,7 @@
 """What the figures say, in plain sentences: the first part of docs/benchmarks.md."""
 
-from .charts import middles
+from .charts import DEBIAN, middles
 from .results import number, rows
-
-
-DEBIAN = "Debian's PyPy"
 
 
 class Figures:

@@ -105,44 +105,6 @@ def _logged_in(get_response, user):
 # same in the warm-up and in workers, but for functions in a list, into which PyPy does not look.
 
 
-class _Requests:
-    """BaseHandler.get_response, with something before it, which returns what is called after it."""
-
-    def __init__(self, get_response):
-        self.get_response = get_response
-        self.before = [_begin_nothing]
-
-    def in_place(self):
-        original, before = self.get_response, self.before
-
-        @functools.wraps(original)
-        def get_response(handler, request):
-            end = residual_call(before[0], request)
-            try:
-                return residual_call(original, handler, request)
-            finally:
-                residual_call(end)
-        get_response.pyram_serve = self
-        return get_response
-
-
-class _Sessions:
-    """SessionStore.save, which may be another function."""
-
-    def __init__(self, save):
-        self.usual = save
-        self.save = [save]
-
-    def in_place(self):
-        saved = self.save
-
-        @functools.wraps(self.usual)
-        def save(*arguments, **named):
-            return residual_call(saved[0], *arguments, **named)
-        save.pyram_serve = self
-        return save
-
-
 def _nothing(*arguments, **named):
     pass
 
@@ -151,16 +113,45 @@ def _begin_nothing(request):
     return _nothing
 
 
-def _stays(where, name, kind):
-    """What stays in place of the method, for good."""
-    there = getattr(getattr(where, name), "pyram_serve", None)
-    if there is None:
-        there = kind(getattr(where, name))
-        setattr(where, name, there.in_place())
-    return there
+def _with_begin(get_response):
+    """BaseHandler.get_response, with something before it, which returns what is called after it; and the list of that."""
+    begin = [_begin_nothing]
+
+    def with_begin(handler, request):
+        end = residual_call(begin[0], request)
+        try:
+            return residual_call(get_response, handler, request)
+        finally:
+            residual_call(end)
+    return with_begin, begin
+
+
+def _exchangeable(function):
+    """A function that calls the one in a list, and the list."""
+    called = [function]
+    return lambda *arguments, **named: residual_call(called[0], *arguments, **named), called
+
+
+def _stays(where, name, wrapped):
+    """Has what `wrapped` makes of the method in its place, for good. Returns the list of what may be another."""
+    method = getattr(where, name)
+    if not hasattr(method, "pyram_serve"):
+        function, exchanged = wrapped(method)
+        method = functools.wraps(method)(function)
+        method.pyram_serve = exchanged
+        setattr(where, name, method)
+    return method.pyram_serve
 
 
 @contextlib.contextmanager
+def _exchanged(functions, other):
+    usual, functions[0] = functions[0], other
+    try:
+        yield
+    finally:
+        functions[0] = usual
+
+
 def _around_requests(handler, unreachable, user):
     """Each request in transactions that are rolled back."""
     def begin(request):
@@ -170,22 +161,11 @@ def _around_requests(handler, unreachable, user):
         transactions.__enter__()
         return lambda: transactions.__exit__(None, None, None)
 
-    requests = _stays(handler, "get_response", _Requests)
-    requests.before[0] = begin
-    try:
-        yield
-    finally:
-        requests.before[0] = _begin_nothing
+    return _exchanged(_stays(handler, "get_response", _with_begin), begin)
 
 
-@contextlib.contextmanager
 def _no_sessions(store):
-    sessions = _stays(store, "save", _Sessions)
-    sessions.save[0] = _nothing
-    try:
-        yield
-    finally:
-        sessions.save[0] = sessions.usual
+    return _exchanged(_stays(store, "save", _exchangeable), _nothing)
 
 
 class NoUser(Exception):

@@ -47,16 +47,7 @@ class Browser:
         self.process.wait()
         self._end_the_others()
         os.close(self.answers)
-        # Its children end after it, and write into the directory until then.
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self.directory.cleanup()
-                return
-            except OSError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.1)
+        self.directory.cleanup()
 
     def _end_the_others(self):
         """The browser's own children may still write into its directory, and are not ours to wait for."""
